@@ -1,0 +1,1 @@
+"""report.json and the pages made from it."""

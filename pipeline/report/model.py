@@ -1,0 +1,271 @@
+"""What report.json holds: one frozen class for each idea.
+
+The classes refuse a report that claims more than was measured: a speed-up from an emulated device, reborn
+layers that were never trained without the notice that says so, a result whose verification failed.
+"""
+
+from typing import Annotated, Generic, Literal, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+SCHEMA_VERSION = 1
+
+FOR_TIMING_ONLY = "reborn layers not trained: for timing only"
+ACCURACY_NOT_MEASURED = "accuracy was not measured"
+
+
+def _encodable(text: object) -> object:
+    return text.encode("utf-8", "replace").decode("utf-8") if isinstance(text, str) else text
+
+
+Name = Annotated[str, BeforeValidator(_encodable)]
+Facts = TypeVar("Facts")
+
+
+class Record(BaseModel):
+    """A frozen record that knows all of its fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Compared(Record, Generic[Facts]):
+    """The same facts about the original and the merged network."""
+
+    original: Facts
+    merged: Facts
+
+
+class Tensor(Record):
+    """An input or output of a network."""
+
+    name: Name
+    shape: tuple[NonNegativeInt, ...]
+    dtype: str
+
+
+class Model(Record):
+    """The network as the user gave it; `source_digest` is the SHA-256 of its file or weights."""
+
+    name: Name
+    framework: str
+    source_digest: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+class Target(Record):
+    """What the libraries were compiled for."""
+
+    name: str
+    triple: str
+    cpu: str
+    threads: PositiveInt
+
+
+class Device(Record):
+    """What every time in the report was measured on."""
+
+    measured_on: str = Field(min_length=1)
+    emulated: bool
+    threads: PositiveInt
+
+
+class Merge(Record):
+    """A merge that was made; `layers` are the reborn layer's parts, `layers_removed` those now gone."""
+
+    name: Name
+    kind: str
+    exact: bool
+    retrained: bool = False
+    layers: tuple[Name, ...]
+    layers_removed: NonNegativeInt
+    params_before: NonNegativeInt
+    params_after: NonNegativeInt
+    macs_before: NonNegativeInt
+    macs_after: NonNegativeInt
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the reborn layer still computes something else than the layers it replaces."""
+        return not self.exact and not self.retrained
+
+
+class Refusal(Record):
+    """A candidate that was left alone, and why."""
+
+    name: Name
+    kind: str
+    layers: tuple[Name, ...]
+    reason: str
+    detail: str = ""
+
+
+class Totals(Record):
+    """The size of a network: multiply-adds for one run, weights' elements, layers."""
+
+    macs: NonNegativeInt
+    params: NonNegativeInt
+    layers: NonNegativeInt
+
+
+class Accuracy(Record):
+    """A metric on the user's data before and after merging, or the sentence that says there is none."""
+
+    measured: bool = False
+    metric: str | None = None
+    before: FiniteFloat | None = None
+    after: FiniteFloat | None = None
+    note: str = ACCURACY_NOT_MEASURED
+
+    @model_validator(mode="after")
+    def _is_measured_or_not(self) -> Self:
+        given = [value is not None for value in (self.metric, self.before, self.after)]
+        if self.measured and not all(given):
+            raise ValueError("a measured accuracy needs its metric and its values before and after")
+        if not self.measured and any(given):
+            raise ValueError("an accuracy that was not measured has no values")
+        if not self.measured and self.note != ACCURACY_NOT_MEASURED:
+            raise ValueError(f"an accuracy that was not measured says: {ACCURACY_NOT_MEASURED}")
+        return self
+
+
+class Latency(Record):
+    """Time of one inference in milliseconds; `untuned` is the median before tuning, where it was measured."""
+
+    median: PositiveFloat
+    p90: PositiveFloat
+    runs: PositiveInt
+    tuned_trials: NonNegativeInt
+    untuned: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> Self:
+        if self.p90 < self.median:
+            raise ValueError("a 90th percentile cannot be below its median")
+        return self
+
+
+class Memory(Record):
+    """Bytes: planned for intermediate results, of the compiled library, of the weights."""
+
+    planned_bytes: NonNegativeInt
+    library_bytes: NonNegativeInt
+    weights_bytes: NonNegativeInt
+
+
+class Verification(Record):
+    """One comparison of outputs, element by element; `tolerance` bounds the largest difference."""
+
+    what: str
+    against: str
+    max_abs_diff: NonNegativeFloat
+    tolerance: NonNegativeFloat
+    passed: bool
+
+    @model_validator(mode="after")
+    def _agrees_with_its_numbers(self) -> Self:
+        if self.passed != (self.max_abs_diff <= self.tolerance):
+            raise ValueError(f"{self.what}: passed contradicts the difference and the tolerance")
+        return self
+
+
+class Tuning(Record):
+    """What tuning did for one network; `untuned` names the functions that run without a record."""
+
+    tasks: NonNegativeInt
+    trials: NonNegativeInt
+    records_applied: NonNegativeInt
+    functions: NonNegativeInt
+    untuned: tuple[Name, ...] = ()
+    seconds: NonNegativeFloat
+    failed: NonNegativeInt
+
+
+class Report(Record):
+    """All of report.json.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        It claims what was not measured, leaves out a notice it owes, or a verification failed.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    structure_only: bool
+    notices: tuple[str, ...] = ()
+    model: Model
+    target: Target
+    device: Device
+    versions: dict[str, str]
+    merges: tuple[Merge, ...]
+    refusals: tuple[Refusal, ...]
+    totals: Compared[Totals]
+    accuracy: Accuracy = Accuracy()
+    latency_ms: Compared[Latency]
+    speedup: PositiveFloat | None
+    speedup_note: str = Field(min_length=1)
+    memory: Compared[Memory]
+    verification: tuple[Verification, ...] = Field(min_length=1)
+    tuning: Compared[Tuning]
+
+    @model_validator(mode="after")
+    def _tells_of_untrained_layers(self) -> Self:
+        untrained = [merge.name for merge in self.merges if merge.untrained]
+        if untrained and not self.structure_only:
+            raise ValueError(f"not retrained, so the report is structure_only: {', '.join(untrained)}")
+        if self.structure_only and FOR_TIMING_ONLY not in self.notices:
+            raise ValueError(f"a structure_only report carries the notice: {FOR_TIMING_ONLY}")
+        return self
+
+    @model_validator(mode="after")
+    def _claims_no_emulated_speedup(self) -> Self:
+        if self.device.emulated and self.speedup is not None:
+            raise ValueError("no speed-up is claimed from an emulated device")
+        return self
+
+    @model_validator(mode="after")
+    def _is_verified(self) -> Self:
+        failed = [check.what for check in self.verification if not check.passed]
+        if failed:
+            raise ValueError(f"verification failed, nothing is handed over: {', '.join(failed)}")
+        return self
+
+
+def speedup_of(latency: Compared[Latency], device: Device) -> tuple[float | None, str]:
+    """Return the speed-up to claim from alternating measurements, and the sentence that goes with it.
+
+    Parameters
+    ----------
+    latency : Compared[Latency]
+        Milliseconds, both networks measured alternately in one session.
+    device : Device
+        What they were measured on.
+
+    Returns
+    -------
+    tuple[float | None, str]
+        Original over merged, of the medians; None when the device is emulated.
+    """
+    if device.emulated:
+        return None, f"{device.measured_on} is emulated, and emulated times say nothing about a real device"
+    original, merged = latency.original, latency.merged
+    trials = (
+        f"{merged.tuned_trials} trials each"
+        if original.tuned_trials == merged.tuned_trials
+        else f"{original.tuned_trials} and {merged.tuned_trials} trials"
+    )
+    return original.median / merged.median, (
+        f"merged against original, medians measured alternately in one session on {device.measured_on} "
+        f"with {device.threads} threads, tuned with {trials}"
+    )

@@ -1,0 +1,93 @@
+"""Make report.json, report.md and report.html from one report.
+
+Names in a report come from the user's model and may hold anything; each page escapes them in its own way.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pipeline.files import write_text_atomic
+from pipeline.report.chart import chart
+from pipeline.report.model import Report
+from pipeline.report.tables import Table, headline, printable, tables
+
+MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]|~$#])")
+
+
+def write_report(report: Report, directory: Path) -> tuple[Path, ...]:
+    """Write report.json, report.md and report.html, each whole or not at all.
+
+    Parameters
+    ----------
+    report : Report
+        What to write.
+    directory : Path
+        An existing directory.
+
+    Returns
+    -------
+    tuple[Path, ...]
+        The three files.
+
+    Raises
+    ------
+    UserError
+        A file cannot be written.
+    """
+    directory = Path(directory)
+    pages = {
+        "report.json": report.model_dump_json(indent=2) + "\n",
+        "report.md": markdown(report),
+        "report.html": html(report),
+    }
+    for name, text in pages.items():
+        write_text_atomic(directory / name, text)
+    return tuple(directory / name for name in pages)
+
+
+def markdown(report: Report) -> str:
+    """Return the report as a Markdown page."""
+    return _render("report.md", report)
+
+
+def html(report: Report) -> str:
+    """Return the report as one HTML page that needs nothing beside it."""
+    return _render("report.html", report, chart=chart(report))
+
+
+def escape_markdown(text: str) -> str:
+    """Return text that Markdown shows as it is, in a paragraph or in the cell of a table."""
+    text = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return MARKDOWN_SPECIAL.sub(r"\\\1", text)
+
+
+def _markdown_row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(map(escape_markdown, cells))} |"
+
+
+def _markdown_rule(table: Table) -> str:
+    ends = ("---:" if index in table.numbers else "---" for index, _ in enumerate(table.header))
+    return f"| {' | '.join(ends)} |"
+
+
+def _render(template: str, report: Report, **more: object) -> str:
+    environment = Environment(
+        loader=PackageLoader("pipeline.report"),
+        autoescape=template.endswith(".html"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "printable": printable,
+        "md": escape_markdown,
+        "md_row": _markdown_row,
+        "md_rule": _markdown_rule,
+    }
+    return environment.get_template(template).render(
+        report=report, headline=headline(report), tables=tables(report), **more
+    )

@@ -1,0 +1,241 @@
+"""The tables of a report as plain text cells, the same for the terminal, Markdown and HTML."""
+
+from dataclasses import dataclass
+
+from pipeline.report.model import Compared, Device, Merge, Report, Tensor
+
+NOTHING = "-"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under a title.
+
+    Attributes
+    ----------
+    note : str
+        What the numbers were measured on, or what the reader has to know.
+    numbers : frozenset[int]
+        The columns that hold numbers.
+    empty : str
+        What to say when there is no row.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    numbers: frozenset[int] = frozenset()
+    empty: str = ""
+
+
+def tables(report: Report) -> tuple[Table, ...]:
+    """Return every table of a report in the order in which it is read."""
+    return (
+        _comparison(report),
+        _merges(report),
+        _refusals(report),
+        _verification(report),
+        _tuning(report),
+        _facts(report),
+    )
+
+
+def headline(report: Report) -> str:
+    """Return the result in one line: the speed-up, or that none is claimed."""
+    if report.speedup is None:
+        return "No speed-up is claimed"
+    return f"{report.speedup:.2f}x the speed of the original"
+
+
+def printable(text: str) -> str:
+    """Return text on one line, without control characters or invisible ones."""
+    return "".join(each if each.isprintable() else " " for each in text)
+
+
+def measured_on(device: Device) -> str:
+    """Return what a time was measured on, in words, with "emulated" wherever it was."""
+    threads = "1 thread" if device.threads == 1 else f"{device.threads} threads"
+    return f"{device.measured_on}, {threads}{', emulated' if device.emulated else ''}"
+
+
+def count(value: float) -> str:
+    """Return a number with three digits and its unit prefix: 1_580_000_000 is "1.58 G"."""
+    return _scaled(value, ("", "K", "M", "G", "T"))
+
+
+def size(value: float) -> str:
+    """Return a number of bytes in the unit that reads best: 28_000_000 is "28 MB"."""
+    return _scaled(value, ("B", "KB", "MB", "GB", "TB"))
+
+
+def milliseconds(value: float | None) -> str:
+    """Return a time with three digits and its unit, or a dash when there is none."""
+    return NOTHING if value is None else f"{_three_digits(value)} ms"
+
+
+def _comparison(report: Report) -> Table:
+    latency, memory, totals = report.latency_ms, report.memory, report.totals
+    emulated = ", emulated" if report.device.emulated else ""
+    claims = not report.device.emulated
+
+    def timed(label: str, facts: Compared, field: str) -> tuple[str, ...]:
+        before, after = getattr(facts.original, field), getattr(facts.merged, field)
+        change = _change(before, after) if claims else NOTHING
+        return f"{label}{emulated}", milliseconds(before), milliseconds(after), change
+
+    def sized(label: str, facts: Compared, field: str, text=count) -> tuple[str, ...]:
+        before, after = getattr(facts.original, field), getattr(facts.merged, field)
+        return label, text(before), text(after), _change(before, after)
+
+    rows = [timed("Latency, median", latency, "median"), timed("Latency, 90th percentile", latency, "p90")]
+    if latency.original.untuned or latency.merged.untuned:
+        rows.append(timed("Latency, untuned", latency, "untuned"))
+    rows += [
+        ("Timed runs", str(latency.original.runs), str(latency.merged.runs), ""),
+        ("Trials of tuning", str(latency.original.tuned_trials), str(latency.merged.tuned_trials), ""),
+        sized("Multiply-adds", totals, "macs"),
+        sized("Parameters", totals, "params"),
+        sized("Layers", totals, "layers", str),
+        sized("Memory planned for activations", memory, "planned_bytes", size),
+        sized("Library", memory, "library_bytes", size),
+        sized("Weights", memory, "weights_bytes", size),
+    ]
+    return Table(
+        title="Original against merged",
+        header=("", "original", "merged", "change"),
+        rows=tuple(rows),
+        note=f"Times measured on {measured_on(report.device)}; sizes of what was compiled for "
+        f"{report.target.name}.",
+        numbers=frozenset({1, 2, 3}),
+    )
+
+
+def _merges(report: Report) -> Table:
+    return Table(
+        title="Merges made",
+        header=("layer", "kind", "weights", "layers", "parameters", "multiply-adds"),
+        rows=tuple(
+            (
+                merge.name,
+                merge.kind,
+                _weights_state(merge),
+                f"-{merge.layers_removed}" if merge.layers_removed else "0",
+                _change(merge.params_before, merge.params_after),
+                f"{count(merge.macs_before)} → {count(merge.macs_after)}",
+            )
+            for merge in report.merges
+        ),
+        numbers=frozenset({3, 4, 5}),
+        empty="None.",
+    )
+
+
+def _weights_state(merge: Merge) -> str:
+    if merge.untrained:
+        return "untrained"
+    return "exact" if merge.exact else "retrained"
+
+
+def _refusals(report: Report) -> Table:
+    return Table(
+        title="Candidates refused",
+        header=("candidate", "kind", "layers", "reason"),
+        rows=tuple(
+            (
+                each.name,
+                each.kind,
+                ", ".join(each.layers),
+                f"{each.reason}: {each.detail}" if each.detail else each.reason,
+            )
+            for each in report.refusals
+        ),
+        empty="None.",
+    )
+
+
+def _verification(report: Report) -> Table:
+    return Table(
+        title="Verification",
+        header=("what", "against", "largest difference", "tolerance", "result"),
+        rows=tuple(
+            (
+                each.what,
+                each.against,
+                f"{each.max_abs_diff:.2g}",
+                f"{each.tolerance:.2g}",
+                "passed" if each.passed else "FAILED",
+            )
+            for each in report.verification
+        ),
+        numbers=frozenset({2, 3}),
+    )
+
+
+def _tuning(report: Report) -> Table:
+    both = (report.tuning.original, report.tuning.merged)
+    fields = {
+        "Tasks": "tasks",
+        "Trials": "trials",
+        "Failed trials": "failed",
+        "Records applied": "records_applied",
+        "Functions": "functions",
+    }
+    counts = ((label, *(str(getattr(each, name)) for each in both)) for label, name in fields.items())
+    return Table(
+        title="Tuning",
+        header=("", "original", "merged"),
+        rows=(
+            *counts,
+            ("Functions without a record", *(", ".join(each.untuned) or "none" for each in both)),
+            ("Time spent", *(f"{each.seconds:.0f} s" for each in both)),
+        ),
+        note=f"Trials were measured on {measured_on(report.device)}.",
+        numbers=frozenset({1, 2}),
+    )
+
+
+def _facts(report: Report) -> Table:
+    model, target = report.model, report.target
+    accuracy = report.accuracy
+    return Table(
+        title="What was measured",
+        header=("", ""),
+        rows=(
+            ("Model", f"{model.name} ({model.framework})"),
+            ("SHA-256", model.source_digest),
+            ("Inputs", _tensors(model.inputs)),
+            ("Outputs", _tensors(model.outputs)),
+            ("Target", f"{target.name}: {target.triple}, {target.cpu}, {target.threads} threads"),
+            ("Measured on", measured_on(report.device)),
+            (
+                "Accuracy",
+                f"{accuracy.metric}: {accuracy.before:.4g} → {accuracy.after:.4g}"
+                if accuracy.measured
+                else accuracy.note,
+            ),
+            ("Speed-up", report.speedup_note),
+            ("Versions", ", ".join(f"{name} {version}" for name, version in report.versions.items())),
+        ),
+    )
+
+
+def _tensors(tensors: tuple[Tensor, ...]) -> str:
+    return "; ".join(f"{each.name} {'x'.join(map(str, each.shape))} {each.dtype}" for each in tensors)
+
+
+def _change(before: float | None, after: float | None) -> str:
+    if not before or after is None:
+        return NOTHING
+    percent = round(100 * (after / before - 1))
+    return f"{percent:+d} %" if percent else "0 %"
+
+
+def _scaled(value: float, units: tuple[str, ...]) -> str:
+    if value < 1000 or len(units) == 1:
+        return f"{_three_digits(value)} {units[0]}".rstrip()
+    return _scaled(value / 1000, units[1:])
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
