@@ -1,0 +1,95 @@
+"""Make local response normalisation one layer.
+
+    y = x / (bias + alpha / size * sum over `size` neighbouring channels of x^2) ^ beta
+
+The importers spell it as a chain around `avg_pool3d`. Here the chain becomes the body of a private function
+with the attributes `Composite`, `size`, `alpha`, `beta` and `bias`, so that passes see one layer. The power
+3/4 of nearly every network is two square roots, which vectorise.
+"""
+
+from __future__ import annotations
+
+import tvm
+from tvm import relax
+from tvm.relax.dpl import is_const, is_op, wildcard
+
+from relay_passes.graph import Emitter, Graph, array_of
+
+COMPOSITE = "deeprebirth.lrn"
+
+
+@tvm.transform.module_pass(opt_level=0, name="RespellLRN")
+def respell_lrn(module: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
+    """Outline each LRN chain as a call of a composite function."""
+    graph = Graph(module)
+    found = {}
+    for var in graph.layers:
+        match = _match(graph, var)
+        if match is not None:
+            x, parameters = match
+            found[var] = (x, lrn_function(x.ty, **parameters))
+    return graph.rewrite({var: lambda emit, args=args: _outlined(emit, *args) for var, args in found.items()})
+
+
+def _match(graph: Graph, var: relax.Var) -> tuple[relax.Expr, dict[str, float]] | None:
+    """The normalised value and the parameters, if `var` ends an LRN chain."""
+    for build in (_onnx_pattern, _torch_pattern):
+        parts = build()
+        matched = parts["root"].extract_matched_expr(graph.value[var], graph.value)
+        if matched is None:
+            continue
+        pool = matched[parts["pool"]].attrs
+        size = int(pool.pool_size[0])
+        if [int(n) for n in pool.pool_size[1:]] != [1, 1] or size % 2 == 0:
+            return None
+        parameters = {key: float(array_of(matched[parts[key]])) for key in ("alpha", "beta", "bias")}
+        return matched[parts["x"]], {"size": size, **parameters}
+    return None
+
+
+def _chain(x, pool):
+    alpha, beta, bias = is_const(), is_const(), is_const()
+    mean = is_op("relax.multiply")(is_op("relax.squeeze")(pool), alpha)
+    root = is_op("relax.divide")(x, is_op("relax.power")(is_op("relax.add")(mean, bias), beta))
+    return {"root": root, "x": x, "pool": pool, "alpha": alpha, "beta": beta, "bias": bias}
+
+
+def _onnx_pattern():
+    x = wildcard()
+    square = is_op("relax.expand_dims")(is_op("relax.multiply")(x, x))
+    return _chain(x, is_op("relax.nn.avg_pool3d")(square))
+
+
+def _torch_pattern():
+    x = wildcard()
+    square = is_op("relax.reshape")(is_op("relax.multiply")(x, x), wildcard())
+    return _chain(x, is_op("relax.nn.avg_pool3d")(is_op("relax.nn.pad")(square)))
+
+
+def _outlined(emit: Emitter, x: relax.Expr, function: relax.Function) -> relax.Expr:
+    return relax.Call(emit.function("lrn", function), [emit(x)])
+
+
+def lrn_function(type_: relax.TensorType, *, size: int, alpha: float, beta: float, bias: float) -> relax.Function:
+    """The composite function that normalises a tensor (N, C, H, W) of `type_` over `size` channels."""
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", type_)
+    attributes = {"Composite": COMPOSITE, "size": size, "alpha": alpha, "beta": beta, "bias": bias}
+    half = size // 2
+    with builder.function("lrn", [x], attrs=attributes, private=True):
+        square = builder.emit(relax.op.expand_dims(relax.op.multiply(x, x), axis=[1]))
+        pooled = relax.op.nn.avg_pool3d(
+            square, (size, 1, 1), padding=[half, 0, 0, half, 0, 0], count_include_pad=True
+        )
+        mean = builder.emit(relax.op.squeeze(builder.emit(pooled), axis=[1]))
+        scaled = builder.emit(relax.op.multiply(mean, relax.const(alpha, "float32")))
+        base = builder.emit(relax.op.add(scaled, relax.const(bias, "float32")))
+        builder.emit_func_output(builder.emit(relax.op.divide(x, _power(builder, base, beta))))
+    return builder.finalize()["lrn"]
+
+
+def _power(builder: relax.BlockBuilder, base: relax.Expr, exponent: float) -> relax.Expr:
+    if exponent == 0.75:
+        root = builder.emit(relax.op.sqrt(base))
+        return builder.emit(relax.op.multiply(root, builder.emit(relax.op.sqrt(root))))
+    return builder.emit(relax.op.power(base, relax.const(exponent, "float32")))

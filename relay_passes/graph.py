@@ -1,0 +1,227 @@
+"""A view of the canonical module that passes read and rewrite.
+
+`Graph` indexes the one dataflow block of `main`: who makes a value, who uses it, which values leave the
+network. It is a snapshot; `Graph.rewrite` returns a new module in which chosen layers are computed another
+way, and layers that nothing uses any more are gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.ir import GenericConst as Constant
+
+Rewrite = Callable[["Emitter"], relax.Expr]
+
+
+class Graph:
+    """The layers of `main`, in order.
+
+    Parameters
+    ----------
+    module : tvm.IRModule
+        A module whose function `main` is one sequence of bindings.
+    """
+
+    def __init__(self, module: tvm.IRModule):
+        self.module = module
+        function = module["main"]
+        self.inputs: tuple[relax.Var, ...] = tuple(function.params)
+        bindings = [binding for block in function.body.blocks for binding in block.bindings]
+        self.value: dict[relax.Var, relax.Expr] = {b.var: b.value for b in bindings}
+        self._returned = self._resolve(function.body.body)
+
+    @property
+    def layers(self) -> tuple[relax.Var, ...]:
+        """All bound variables, in the order of computation."""
+        return tuple(self.value)
+
+    @property
+    def returns_tuple(self) -> bool:
+        """Whether `main` returns a tuple rather than one tensor."""
+        return isinstance(self._returned, relax.Tuple)
+
+    @property
+    def outputs(self) -> tuple[relax.Expr, ...]:
+        """What `main` returns, in order."""
+        return tuple(self._returned.fields) if self.returns_tuple else (self._returned,)
+
+    @cached_property
+    def users(self) -> dict[relax.Var, tuple[relax.Var, ...]]:
+        """The layers that read a variable; a layer that reads it twice stands there twice."""
+        users: dict[relax.Var, list[relax.Var]] = {var: [] for var in (*self.inputs, *self.value)}
+        for var, value in self.value.items():
+            for used in variables(value):
+                users[used].append(var)
+        return {var: tuple(found) for var, found in users.items()}
+
+    @cached_property
+    def by_name(self) -> dict[str, relax.Var]:
+        """Layers by their names."""
+        return {var.name: var for var in self.value}
+
+    def call(self, var: relax.Expr, *operators: str) -> relax.Call | None:
+        """The call that computes `var`, if it is one of the `operators` (`nn.conv2d`), else None."""
+        value = self.value.get(var) if isinstance(var, relax.Var) else None
+        return value if operator_of(value) in operators else None
+
+    def has_one_user(self, var: relax.Var) -> bool:
+        """Whether exactly one layer reads `var`, and it does not leave the network."""
+        return len(self.users[var]) == 1 and not self.is_output(var)
+
+    def is_output(self, var: relax.Expr) -> bool:
+        """Whether `main` returns `var`."""
+        return any(var.same_as(output) for output in self.outputs)
+
+    def composite(self, var: relax.Expr) -> relax.Function | None:
+        """The composite function (LRN) that `var` calls, else None."""
+        value = self.value.get(var) if isinstance(var, relax.Var) else None
+        if isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.GlobalVar):
+            callee = self.module[value.op]
+            if isinstance(callee, relax.Function) and "Composite" in callee.attrs:
+                return callee
+        return None
+
+    def rewrite(
+        self,
+        replacements: Mapping[relax.Var, Rewrite],
+        outputs: tuple[relax.Expr, ...] | None = None,
+        attributes: Mapping[str, object] | None = None,
+    ) -> tvm.IRModule:
+        """Compute some layers another way and drop what is no longer used.
+
+        Parameters
+        ----------
+        replacements : mapping of layer to function
+            The function gets an `Emitter` and returns the layer's new value. If it returns a variable, the
+            layer's readers read that variable.
+        outputs : tuple of relax.Expr, optional
+            Other values for `main` to return.
+        attributes : mapping, optional
+            Module attributes to set.
+
+        Returns
+        -------
+        tvm.IRModule
+        """
+        emitter = Emitter(self)
+        emitter.build(replacements, self.outputs if outputs is None else outputs)
+        module = _drop_unused(emitter.finish())
+        for name, value in {**(self.module.attrs or {}), **(attributes or {})}.items():
+            module = module.with_attr(name, value)
+        return module
+
+    def _resolve(self, expr: relax.Expr) -> relax.Expr:
+        """Follow variables that only rename another value or name the returned tuple."""
+        while isinstance(expr, relax.Var) and isinstance(self.value.get(expr), relax.Var | relax.Tuple):
+            expr = self.value[expr]
+        return expr
+
+
+class Emitter:
+    """Builds the new `main` layer by layer during `Graph.rewrite`."""
+
+    def __init__(self, graph: Graph):
+        self._graph = graph
+        self._builder = relax.BlockBuilder()
+        self._globals = {
+            variable: self.function(variable.name_hint, function)
+            for variable, function in graph.module.functions.items()
+            if variable.name_hint != "main"
+        }
+        self._new: dict[relax.Var, relax.Expr] = {}
+        self._names = {var.name for var in graph.inputs}
+
+    def layer(self, name: str, value: relax.Expr) -> relax.Var:
+        """Add a layer under `name` (a number is appended if it is taken) and return its variable."""
+        value = self._builder.normalize(value)
+        unique, count = name, 1
+        while unique in self._names:
+            count += 1
+            unique = f"{name}_{count}"
+        self._names.add(unique)
+        var = relax.DataflowVar(unique, value.ty)
+        self._builder.emit_normalized(relax.VarBinding(var, value))
+        return var
+
+    def function(self, name: str, function: tvm.ir.BaseFunc) -> tvm.ir.GlobalVar:
+        """Add a private function and return the variable to call it by."""
+        return self._builder.add_func(function, name)
+
+    def __call__(self, expr: relax.Expr) -> relax.Expr:
+        """The new expression for one of the old graph."""
+        if isinstance(expr, relax.Var):
+            return self._new[expr]
+        if isinstance(expr, tvm.ir.GlobalVar):
+            return self._globals.get(expr, expr)
+        if isinstance(expr, relax.Tuple):
+            return relax.Tuple([self(field) for field in expr.fields])
+        if isinstance(expr, relax.TupleGetItem):
+            source = self(expr.tuple_value)
+            return source.fields[expr.index] if isinstance(source, relax.Tuple) else source[expr.index]
+        if isinstance(expr, relax.Call):
+            return relax.Call(
+                self(expr.op), [self(arg) for arg in expr.args], expr.attrs, getattr(expr, "ty_args", None)
+            )
+        return expr
+
+    def build(self, replacements: Mapping[relax.Var, Rewrite], outputs: tuple[relax.Expr, ...]) -> None:
+        """Emit `main`: every old layer, or what replaces it."""
+        graph, builder = self._graph, self._builder
+        self._new.update((var, relax.Var(var.name, var.ty)) for var in graph.inputs)
+        inputs = [self._new[var] for var in graph.inputs]
+        kept = {k: v for k, v in (graph.module["main"].attrs or {}).items() if k != "global_symbol"}
+        with builder.function("main", inputs, attrs=kept or None):
+            with builder.dataflow():
+                for var, value in graph.value.items():
+                    new = replacements[var](self) if var in replacements else self(value)
+                    self._new[var] = new if _is_alias(new) else self.layer(var.name, new)
+                returned = [self(output) for output in outputs]
+                result = builder.emit_output(relax.Tuple(returned) if graph.returns_tuple else returned[0])
+            builder.emit_func_output(result)
+
+    def finish(self) -> tvm.IRModule:
+        """The module built, with the other functions of the old one."""
+        return self._builder.finalize()
+
+
+def operator_of(value: relax.Expr | None) -> str | None:
+    """The operator's name without `relax.`, or None for anything but a call of an operator."""
+    if isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.Op):
+        return value.op.name.removeprefix("relax.")
+    return None
+
+
+def variables(value: relax.Expr) -> list[relax.Var]:
+    """The variables that an expression reads, with repetitions."""
+    if isinstance(value, relax.Var):
+        return [value]
+    if isinstance(value, relax.Tuple):
+        return [var for field in value.fields for var in variables(field)]
+    if isinstance(value, relax.TupleGetItem):
+        return variables(value.tuple_value)
+    if isinstance(value, relax.Call):
+        return [var for arg in value.args for var in variables(arg)]
+    return []
+
+
+def shape_of(expr: relax.Expr) -> tuple[int, ...]:
+    """The static shape of a tensor expression."""
+    return tuple(int(size) for size in expr.ty.shape)
+
+
+def array_of(constant: relax.Expr) -> np.ndarray | None:
+    """The value of a constant as numpy, or None for anything else."""
+    return constant.value.numpy() if isinstance(constant, Constant) else None
+
+
+def _is_alias(expr: relax.Expr) -> bool:
+    return isinstance(expr, relax.Var | Constant | relax.Tuple)
+
+
+def _drop_unused(module: tvm.IRModule) -> tvm.IRModule:
+    return relax.transform.DeadCodeElimination(["main"])(module)
