@@ -14,6 +14,7 @@ import numpy as np
 import tvm
 from tvm import relax
 from tvm.ir import GenericConst as Constant
+from tvm.relax.dpl import DFPattern
 
 Rewrite = Callable[["Emitter"], relax.Expr]
 
@@ -69,6 +70,11 @@ class Graph:
         value = self.value.get(var) if isinstance(var, relax.Var) else None
         return value if operator_of(value) in operators else None
 
+    def match(self, pattern: DFPattern, var: relax.Var) -> Match | None:
+        """What each part of `pattern` stands for if it matches the value of `var`, else None."""
+        found = pattern.extract_matched_expr(self.value[var], self.value)
+        return None if found is None else Match(found, self._variable)
+
     def has_one_user(self, var: relax.Var) -> bool:
         """Whether exactly one layer reads `var`, and it does not leave the network."""
         return len(self.users[var]) == 1 and not self.is_output(var)
@@ -115,11 +121,31 @@ class Graph:
             module = module.with_attr(name, value)
         return module
 
+    @cached_property
+    def _variable(self) -> dict[relax.Expr, relax.Var]:
+        return {value: var for var, value in self.value.items() if not isinstance(value, relax.Var)}
+
     def _resolve(self, expr: relax.Expr) -> relax.Expr:
         """Follow variables that only rename another value or name the returned tuple."""
         while isinstance(expr, relax.Var) and isinstance(self.value.get(expr), relax.Var | relax.Tuple):
             expr = self.value[expr]
         return expr
+
+
+class Match:
+    """The expressions that the parts of a pattern matched, as variables where they are bound to one."""
+
+    def __init__(self, found: Mapping[DFPattern, relax.Expr], variable: Mapping[relax.Expr, relax.Var]):
+        self._found = found
+        self._variable = variable
+
+    def __getitem__(self, part: DFPattern) -> relax.Expr:
+        expr = self._found[part]
+        return self._variable.get(expr, expr)
+
+    def call(self, part: DFPattern) -> relax.Call:
+        """The call that a part matched."""
+        return self._found[part]
 
 
 class Emitter:
@@ -134,7 +160,7 @@ class Emitter:
             if variable.name_hint != "main"
         }
         self._new: dict[relax.Var, relax.Expr] = {}
-        self._names = {var.name for var in graph.inputs}
+        self._names: set[str] = set()
 
     def layer(self, name: str, value: relax.Expr) -> relax.Var:
         """Add a layer under `name` (a number is appended if it is taken) and return its variable."""

@@ -14,8 +14,8 @@ from tvm import relax
 
 from relay_passes.graph import Graph, Rewrite, array_of, operator_of
 
-LAYERS_WITH_WEIGHTS = ("nn.conv2d", "nn.conv2d_transpose", "nn.conv1d", "matmul", "nn.batch_norm", "nn.prelu")
 LAYERS_WITH_BIAS = ("nn.conv2d", "nn.conv2d_transpose", "nn.conv1d", "matmul")
+LAYERS_WITH_WEIGHTS = (*LAYERS_WITH_BIAS, "nn.prelu")
 WEIGHT_SUFFIX = re.compile(r"[._/:]?(weights?|w|W|kernel|gamma|scale|slope|s)(_\d+)?$")
 IMPORTERS_NAME = re.compile(r"(lv|gv|lv_\d+)\d*")
 
@@ -26,8 +26,10 @@ def name_after_weights(module: tvm.IRModule) -> tvm.IRModule:
     parameters = set(graph.inputs[_number_of_inputs(module) :])
     names = {}
     for var, value in graph.value.items():
-        is_first = isinstance(value, relax.TupleGetItem) and value.index == 0
-        call = graph.call(value.tuple_value if is_first else var, *LAYERS_WITH_WEIGHTS)
+        if isinstance(value, relax.TupleGetItem) and value.index == 0:
+            call = graph.call(value.tuple_value, "nn.batch_norm")
+        else:
+            call = graph.call(var, *LAYERS_WITH_WEIGHTS)
         if call is not None:
             weight = _parameter_behind(graph, call.args[1], parameters)
             if weight is not None:

@@ -19,7 +19,7 @@ def respell_clip(module: tvm.IRModule, _context: tvm.transform.PassContext) -> t
     pattern = is_op("relax.minimum")(is_op("relax.maximum")(x, low), high)
     found = {}
     for var in graph.layers:
-        matched = pattern.extract_matched_expr(graph.value[var], graph.value)
+        matched = graph.match(pattern, var)
         if matched is not None and array_of(matched[low]).size == array_of(matched[high]).size == 1:
             bounds = [float(array_of(matched[bound]).item()) for bound in (low, high)]
             found[var] = (matched[x], *bounds)

@@ -35,10 +35,10 @@ def _match(graph: Graph, var: relax.Var) -> tuple[relax.Expr, dict[str, float]] 
     """The normalised value and the parameters, if `var` ends an LRN chain."""
     for build in (_onnx_pattern, _torch_pattern):
         parts = build()
-        matched = parts["root"].extract_matched_expr(graph.value[var], graph.value)
+        matched = graph.match(parts["root"], var)
         if matched is None:
             continue
-        pool = matched[parts["pool"]].attrs
+        pool = matched.call(parts["pool"]).attrs
         size = int(pool.pool_size[0])
         if [int(n) for n in pool.pool_size[1:]] != [1, 1] or size % 2 == 0:
             return None

@@ -19,7 +19,7 @@ def respell_prelu(module: tvm.IRModule, _context: tvm.transform.PassContext) -> 
     pattern = is_op("relax.where")(is_op("relax.greater")(x, zero), x, scaled)
     found = {}
     for var in graph.layers:
-        matched = pattern.extract_matched_expr(graph.value[var], graph.value)
+        matched = graph.match(pattern, var)
         if matched is None or array_of(matched[zero]).any():
             continue
         slopes, channels = array_of(matched[slope]), shape_of(matched[x])[1]
