@@ -25,6 +25,24 @@ def sha256(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to write into one line for the user.
+
+    Raises
+    ------
+    UserError
+        The block raised an OSError.
+    """
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"cannot write to {path}: a file is in the way; choose another place") from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"cannot write to {path}: {reason}; choose another place") from error
+
+
 def write_bytes_atomic(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file whole or not at all.
 
@@ -35,7 +53,7 @@ def write_bytes_atomic(path: str | os.PathLike[str], data: bytes) -> None:
     """
     path = Path(path)
     temporary = _sibling(path)
-    with _told(path):
+    with writing(path):
         try:
             with temporary.open("xb") as file:
                 file.write(data)
@@ -65,7 +83,7 @@ def check_writable(directory: str | os.PathLike[str]) -> None:
     directory = Path(directory)
     made = [place for place in (directory, *directory.parents) if not os.path.exists(place)]
     probe = directory / f".{secrets.token_hex(4)}.probe"
-    with _told(directory):
+    with writing(directory):
         try:
             directory.mkdir(parents=True, exist_ok=True)
             probe.touch(exist_ok=False)
@@ -117,14 +135,14 @@ def fresh_directory(directory: str | os.PathLike[str]) -> Iterator[Path]:
     check_replaceable(directory)
     place = Path(os.path.realpath(directory))
     temporary = _sibling(place)
-    with _told(place):
+    with writing(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
     try:
         yield temporary
         _sign(temporary)
         check_replaceable(directory)
-        with _told(place):
+        with writing(place):
             _swap(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -166,15 +184,3 @@ def _contents(directory: Path) -> set[str]:
 
 def _sibling(path: Path) -> Path:
     return path.with_name(f".{secrets.token_hex(8)}.tmp")
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusal into one line for the user."""
-    try:
-        yield
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"cannot write to {path}: a file is in the way; choose another place") from error
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(f"cannot write to {path}: {reason}; choose another place") from error

@@ -55,7 +55,7 @@ class Tensor(Record):
 
 
 class Model(Record):
-    """The network as the user gave it; `source_digest` is the SHA-256 of its file or weights."""
+    """The network as the user gave it; `source_digest` is `sha256:` and the digest of its file or weights."""
 
     name: Name
     framework: str

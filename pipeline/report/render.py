@@ -81,13 +81,9 @@ def _render(template: str, report: Report, **more: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
-    environment.filters |= {
-        "printable": printable,
-        "md": escape_markdown,
-        "md_row": _markdown_row,
-        "md_rule": _markdown_rule,
-    }
+    environment.filters |= {"md": escape_markdown, "md_row": _markdown_row, "md_rule": _markdown_rule}
     return environment.get_template(template).render(
         report=report, headline=headline(report), tables=tables(report), **more
     )

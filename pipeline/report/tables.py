@@ -203,7 +203,7 @@ def _facts(report: Report) -> Table:
         header=("", ""),
         rows=(
             ("Model", f"{model.name} ({model.framework})"),
-            ("SHA-256", model.source_digest),
+            ("Digest", model.source_digest),
             ("Inputs", _tensors(model.inputs)),
             ("Outputs", _tensors(model.outputs)),
             ("Target", f"{target.name}: {target.triple}, {target.cpu}, {target.threads} threads"),

@@ -1,0 +1,192 @@
+"""Write a bundle, and read one back after checking that every file in it is what was written.
+
+library.so        the compiled network
+weights.npz       its weights, weight_0, weight_1, ... in the order of the call
+golden.npz        an input and its output: input_0, ..., output_0, ...
+load_and_run.py   loads the bundle with the TVM runtime alone and compares with the golden output
+README.txt        how to use it
+manifest.json     all of the above described, with the digest of each file
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from pipeline.bundle.manifest import SCHEMA_VERSION, FileEntry, Manifest
+from pipeline.bundle.readme import readme
+from pipeline.errors import UserError
+from pipeline.files import sha256, write_bytes_atomic, write_text_atomic, writing
+from pipeline.report.model import Target, Tensor, Verification
+
+MANIFEST = "manifest.json"
+LIBRARY = "library.so"
+WEIGHTS = "weights.npz"
+GOLDEN = "golden.npz"
+EXAMPLE = "load_and_run.py"
+README = "README.txt"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files are all there and undamaged."""
+
+    directory: Path
+    manifest: Manifest
+
+    @property
+    def library(self) -> Path:
+        """The compiled library."""
+        return self.directory / LIBRARY
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The weights by name, in the order in which `main` takes them after its inputs."""
+        return self._arrays(WEIGHTS, "weight", self.manifest.weights)
+
+    def golden_inputs(self) -> dict[str, np.ndarray]:
+        """An example of each input by name, in the order in which `main` takes them."""
+        return self._arrays(GOLDEN, "input", self.manifest.inputs)
+
+    def golden_outputs(self) -> dict[str, np.ndarray]:
+        """What the network computes for the golden inputs, by the outputs' names."""
+        return self._arrays(GOLDEN, "output", self.manifest.outputs)
+
+    def _arrays(self, file: str, kind: str, tensors: tuple[Tensor, ...]) -> dict[str, np.ndarray]:
+        with np.load(self.directory / file, allow_pickle=False) as arrays:
+            return {tensor.name: arrays[f"{kind}_{index}"] for index, tensor in enumerate(tensors)}
+
+
+def write_bundle(
+    directory: Path,
+    *,
+    name: str,
+    library: Path,
+    weights: Mapping[str, np.ndarray],
+    golden_inputs: Mapping[str, np.ndarray],
+    golden_outputs: Mapping[str, np.ndarray],
+    target: Target,
+    versions: Mapping[str, str],
+    tuned_trials: int,
+    records_applied: int,
+    tolerance: float,
+    verification: Iterable[Verification] = (),
+    structure_only: bool = False,
+    notices: Iterable[str] = (),
+) -> Bundle:
+    """Write a bundle into a directory, its manifest last.
+
+    Write into a `fresh_directory` and call `verify_bundle` before the block ends, so that only a verified
+    bundle takes its place.
+
+    Parameters
+    ----------
+    directory : Path
+        Where to write; made if it is not there.
+    library : Path
+        The compiled library, a shared object for the target.
+    weights : Mapping[str, np.ndarray]
+        In the order in which `main` takes them after its inputs.
+    golden_inputs, golden_outputs : Mapping[str, np.ndarray]
+        In the order of `main`'s parameters and results; outputs of the untuned network of the same structure.
+    tolerance : float
+        Bound on the largest difference, element by element, from the golden outputs.
+
+    Raises
+    ------
+    UserError
+        The directory cannot be written.
+    pydantic.ValidationError
+        The facts contradict each other; see `Manifest`.
+    """
+    directory = Path(directory)
+    golden = {**_numbered("input", golden_inputs), **_numbered("output", golden_outputs)}
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(library, directory / LIBRARY)
+        np.savez(directory / WEIGHTS, **_numbered("weight", weights))
+        np.savez(directory / GOLDEN, **golden)
+    write_bytes_atomic(directory / EXAMPLE, (resources.files(__package__) / EXAMPLE).read_bytes())
+    facts = {
+        "name": name,
+        "created": datetime.now(UTC).replace(microsecond=0),
+        "target": target,
+        "versions": dict(versions),
+        "inputs": _tensors(golden_inputs),
+        "outputs": _tensors(golden_outputs),
+        "weights": _tensors(weights),
+        "structure_only": structure_only,
+        "notices": tuple(notices),
+        "tuned_trials": tuned_trials,
+        "records_applied": records_applied,
+        "tolerance": tolerance,
+        "verification": tuple(verification),
+    }
+    write_text_atomic(directory / README, readme(Manifest(**facts, files={})))
+    files = {file: _entry(directory / file) for file in (LIBRARY, WEIGHTS, GOLDEN, EXAMPLE, README)}
+    manifest = Manifest(**facts, files=files)
+    write_text_atomic(directory / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+    return Bundle(directory, manifest)
+
+
+def read_bundle(directory: Path) -> Bundle:
+    """Read a bundle's manifest and check the digest of every file.
+
+    Raises
+    ------
+    UserError
+        It is not a bundle, is of a newer version, or a file is missing or damaged.
+    """
+    directory = Path(directory)
+    manifest = _read_manifest(directory)
+    for name in sorted({LIBRARY, WEIGHTS, GOLDEN} - manifest.files.keys()):
+        raise UserError(f"the manifest of {directory} does not name {name}: build the bundle again")
+    for name, entry in manifest.files.items():
+        if not (directory / name).is_file():
+            raise UserError(f"{name} is missing from the bundle {directory}: build it again")
+        if _entry(directory / name) != entry:
+            raise UserError(
+                f"{name} in the bundle {directory} is not the file that was written there: build it again"
+            )
+    return Bundle(directory, manifest)
+
+
+def _read_manifest(directory: Path) -> Manifest:
+    try:
+        facts = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        version = facts["schema_version"]
+    except OSError as error:
+        raise UserError(f"{directory} is not a bundle: its {MANIFEST} cannot be read") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"the {MANIFEST} of {directory} is damaged: build the bundle again") from error
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise UserError(
+            f"the bundle {directory} was written by a newer deeprebirth (version {version} of its manifest): "
+            "update deeprebirth"
+        )
+    try:
+        return Manifest.model_validate_json(json.dumps(facts))
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "its facts"
+        raise UserError(
+            f"the {MANIFEST} of {directory} is damaged ({where}): build the bundle again"
+        ) from error
+
+
+def _numbered(kind: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"{kind}_{index}": array for index, array in enumerate(arrays.values())}
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> tuple[Tensor, ...]:
+    return tuple(
+        Tensor(name=name, shape=array.shape, dtype=str(array.dtype)) for name, array in arrays.items()
+    )
+
+
+def _entry(path: Path) -> FileEntry:
+    return FileEntry(sha256=sha256(path), bytes=path.stat().st_size)

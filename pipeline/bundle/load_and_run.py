@@ -1,0 +1,38 @@
+"""Load this bundle with the TVM runtime alone, run its golden input and compare with its golden output."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+KINDS = ("input_", "output_")
+
+
+def main() -> int:
+    """Run the network once; 0 when its outputs are the golden ones, 1 when they differ."""
+    here = Path(__file__).resolve().parent
+    manifest = json.loads((here / "manifest.json").read_text(encoding="utf-8"))
+    os.environ.setdefault("TVM_NUM_THREADS", str(manifest["target"]["threads"]))
+    os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
+    import tvm
+    from tvm.runtime.vm import VirtualMachine
+
+    weights, golden = np.load(here / "weights.npz"), np.load(here / "golden.npz")
+    inputs, outputs = ([golden[name] for name in golden.files if name.startswith(kind)] for kind in KINDS)
+    network = VirtualMachine(tvm.runtime.load_module(str(here / "library.so")), tvm.cpu())
+    arguments = [*inputs, *(weights[name] for name in weights.files)]
+    result = network["main"](*(tvm.runtime.tensor(each) for each in arguments))
+    results = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
+    differences = [
+        np.max(np.abs(computed.numpy().astype("float64") - expected), initial=0.0)
+        for computed, expected in zip(results, outputs, strict=True)
+    ]
+    difference = float(np.max(differences))
+    print(f"largest difference from the golden output: {difference!r}")
+    return 0 if difference <= manifest["tolerance"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""Load a bundle again in a fresh process, run it and compare, before anybody is given it."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from pipeline.bundle.bundle import EXAMPLE, read_bundle
+
+TIMEOUT_S = 300
+
+
+class BundleNotVerified(RuntimeError):
+    """A bundle does not compute its golden output, so it is not handed over."""
+
+
+def verify_bundle(directory: Path, tolerance: float | None = None, timeout_s: float = TIMEOUT_S) -> float:
+    """Run a bundle's own example in a fresh process on this machine.
+
+    Parameters
+    ----------
+    directory : Path
+        The bundle.
+    tolerance : float | None
+        Bound on the largest difference from the golden output; the manifest's own when None.
+    timeout_s : float
+        Bound on the whole run in seconds.
+
+    Returns
+    -------
+    float
+        The largest difference, element by element.
+
+    Raises
+    ------
+    UserError
+        The bundle is damaged.
+    BundleNotVerified
+        Its outputs differ, or it could not be run.
+    """
+    bundle = read_bundle(directory)
+    tolerance = bundle.manifest.tolerance if tolerance is None else tolerance
+    difference = _run(bundle.directory, timeout_s)
+    if not difference <= tolerance:
+        raise BundleNotVerified(
+            f"the bundle {directory} differs from its golden output by {difference:.3g}, "
+            f"more than {tolerance:.3g}: it is not handed over"
+        )
+    return difference
+
+
+def _run(directory: Path, timeout_s: float) -> float:
+    command = [sys.executable, EXAMPLE]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"}
+    try:
+        run = subprocess.run(
+            command,
+            cwd=directory,
+            env=environment,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            encoding="utf-8",
+            errors="replace",
+            timeout=timeout_s,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BundleNotVerified(f"the bundle {directory} did not finish within {timeout_s:g} s") from error
+    if run.returncode < 0:
+        ended_by = signal.Signals(-run.returncode).name
+        raise BundleNotVerified(f"the bundle {directory} ended its process with {ended_by}")
+    difference = _difference(run.stdout)
+    if difference is None:
+        last = (run.stderr.strip().splitlines() or ["no output"])[-1]
+        raise BundleNotVerified(f"the bundle {directory} could not be run: {last}")
+    return difference
+
+
+def _difference(output: str) -> float | None:
+    """The number at the end of the example's last line; infinity for one that is not a number."""
+    last = output.rstrip().rpartition(":")[2]
+    try:
+        value = float(last)
+    except ValueError:
+        return None
+    return math.inf if math.isnan(value) else value

@@ -1,0 +1,41 @@
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from pipeline.report.model import Report
+from pipeline.report.terminal import print_report
+
+
+def shown(report: Report, written: tuple[Path, ...] = (), width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    print_report(report, console, written)
+    return console.file.getvalue()
+
+
+def test_shows_every_figure(report: Report):
+    text = shown(report)
+    for figure in ("20 ms", "8 ms", "22.5 ms", "1.58 G", "590 M", "7.4 M", "9.6 MB", "1.4 MB", "29.6 MB"):
+        assert figure in text
+    assert "Times measured on Test CPU, Linux x86_64, 2 threads" in text
+    assert "2.50x the speed of the original" in text
+    assert "accuracy was not measured" in text
+    assert "no convolution" in text
+
+
+def test_notice_is_near_the_end(structure_only: Report, tmp_path: Path):
+    lines = shown(structure_only, (tmp_path / "report.json",)).splitlines()
+    assert any("reborn layers not trained: for timing only" in line for line in lines[-10:])
+    assert lines[-1] == f"written: {tmp_path / 'report.json'}"
+
+
+def test_names_are_not_markup_or_control_codes(facts: dict):
+    refusal = facts["refusals"][0].model_copy(update={"name": "[bold]x[/]\x1b[31m", "reason": "[/nothing]"})
+    text = shown(Report(**facts | {"refusals": (refusal,)}), width=200)
+    assert "[bold]x[/] [31m" in text
+    assert "[/nothing]" in text
+    assert "\x1b" not in text
+
+
+def test_a_narrow_terminal_still_shows_numbers_whole(report: Report):
+    assert "3 M → 2 M" in shown(report, width=60)
