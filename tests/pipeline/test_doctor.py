@@ -1,0 +1,100 @@
+import os
+import socket
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from pipeline import doctor
+
+
+def test_everything_is_looked_at():
+    checks = doctor.diagnose()
+    assert [check.name for check in checks] == [
+        "Python",
+        "versions",
+        "LLVM in TVM",
+        "threads",
+        "compiler",
+        "RPC on loopback",
+        "disk space",
+        "torch",
+        "onnxruntime",
+    ]
+    for check in checks:
+        assert check.detail
+        assert bool(check.remedy) is not check.ok
+        assert doctor.Check.model_validate_json(check.model_dump_json()) == check
+    assert {check.name for check in checks if not check.ok} <= {"disk space"}
+
+
+def test_a_newer_ffi_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch):
+    real = metadata.version
+    newer = {"apache-tvm-ffi": "0.1.15.post2"}
+    monkeypatch.setattr(metadata, "version", lambda package: newer.get(package) or real(package))
+    check = doctor.version_pins()
+    assert not check.ok
+    assert "apache-tvm-ffi 0.1.15.post2" in check.detail
+    assert "ends the process" in check.detail
+    assert check.remedy.startswith('run: python -m pip install "apache-tvm-ffi==')
+
+
+def test_another_python(monkeypatch: pytest.MonkeyPatch):
+    for version, ok in (((3, 10, 1), False), ((3, 11, 0), True), ((3, 12, 0), False)):
+        monkeypatch.setattr(sys, "version_info", version)
+        assert doctor.python_version().ok is ok
+
+
+def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.delenv("CC", raising=False)
+    check = doctor.compiler()
+    assert (check.ok, check.detail) == (False, "no C++ compiler on PATH")
+    assert "apt-get install g++" in check.remedy
+
+
+def test_a_compiler_that_does_not_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    broken = tmp_path / "my g++"
+    broken.write_text("#!/bin/sh\necho 'cannot find crti.o' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    check = doctor.compiler()
+    assert not check.ok
+    assert check.detail == f"{broken} cannot make a shared object: cannot find crti.o"
+
+
+def test_a_package_that_crashes_on_import(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "crashing.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    check = doctor.importable("crashing")
+    assert (check.ok, check.detail) == (False, "importing it failed: it was ended by SIGSEGV")
+
+
+def test_a_package_that_is_missing_or_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    assert "No module named 'not_there'" in doctor.importable("not_there").detail
+    (tmp_path / "hanging.py").write_text("import threading; threading.Event().wait()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(doctor, "TIMEOUT_S", 0.5)
+    assert doctor.importable("hanging").detail == "importing it failed: no answer within 0.5 s"
+
+
+def test_loopback_that_is_closed(monkeypatch: pytest.MonkeyPatch):
+    def refused(*_: object, **__: object):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket, "create_server", refused)
+    assert not doctor.rpc_port().ok
+
+
+def test_a_full_disk(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(doctor, "DISK_NEEDED_GB", 10**9)
+    check = doctor.disk_space()
+    assert not check.ok
+    assert os.getcwd() in check.detail
+
+
+def test_threads_ignore_a_setting_of_this_process(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TVM_NUM_THREADS", "7")
+    assert "would use 7" not in doctor.threads().detail
