@@ -7,7 +7,7 @@ import math
 import time
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -18,34 +18,11 @@ from rich.text import Text
 
 from pipeline.report.tables import milliseconds, printable
 
+if TYPE_CHECKING:
+    from tuning.tuner import TuningProgress
+
 LINES = 20
 NAME_WIDTH = 60
-
-
-class TuningUpdate(Protocol):
-    """What the tuner tells after each round.
-
-    Attributes
-    ----------
-    task_name : str
-        The task it is at.
-    task_index, tasks_total : int
-        Which of the tasks that is, from 0, and how many there are.
-    trials_done, trials_total : int
-        Trials measured so far and trials to measure, of all tasks.
-    best_ms : float or None
-        The best time of this task so far; None while there is none.
-    seconds_left : float or None
-        An estimate; None while there is none.
-    """
-
-    task_name: str
-    task_index: int
-    tasks_total: int
-    trials_done: int
-    trials_total: int
-    best_ms: float | None
-    seconds_left: float | None
 
 
 class Display(Protocol):
@@ -54,7 +31,7 @@ class Display(Protocol):
     def stage(self, name: str) -> None:
         """Show that a stage begins and that the one before it has ended."""
 
-    def tuning(self, update: TuningUpdate) -> None:
+    def tuning(self, update: "TuningProgress") -> None:
         """Show how far tuning is."""
 
     def shown(self) -> AbstractContextManager:
@@ -85,7 +62,7 @@ class Progress:
         """Tell that a stage begins and that the one before it has ended."""
         self._display.stage(printable(name))
 
-    def tuning(self, update: TuningUpdate) -> None:
+    def tuning(self, update: "TuningProgress") -> None:
         """Tell how far tuning is."""
         self._display.tuning(update)
 
@@ -106,7 +83,7 @@ class Silence:
     def stage(self, name: str) -> None:
         """Show nothing."""
 
-    def tuning(self, update: TuningUpdate) -> None:
+    def tuning(self, update: "TuningProgress") -> None:
         """Show nothing."""
 
     def shown(self) -> AbstractContextManager:
@@ -126,7 +103,7 @@ class PlainLines:
         self._last = -1
         self._print(name)
 
-    def tuning(self, update: TuningUpdate) -> None:
+    def tuning(self, update: "TuningProgress") -> None:
         """Print a line if enough trials were measured since the last one."""
         step = LINES * update.trials_done // max(update.trials_total, 1)
         if step > self._last:
@@ -149,7 +126,7 @@ class LiveDisplay:
         self._ended: list[tuple[str, float]] = []
         self._stage: str | None = None
         self._since = time.monotonic()
-        self._update: TuningUpdate | None = None
+        self._update: TuningProgress | None = None
         self._spinner = Spinner("dots")
 
     def stage(self, name: str) -> None:
@@ -158,7 +135,7 @@ class LiveDisplay:
             self._ended.append((self._stage, time.monotonic() - self._since))
         self._stage, self._since, self._update = name, time.monotonic(), None
 
-    def tuning(self, update: TuningUpdate) -> None:
+    def tuning(self, update: "TuningProgress") -> None:
         """Show the newest state of tuning."""
         self._update = update
 
@@ -192,7 +169,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _state(update: TuningUpdate) -> Table:
+def _state(update: "TuningProgress") -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_row("   ", Text(_task(update), overflow="ellipsis", no_wrap=True))
     bar = ProgressBar(total=max(update.trials_total, 1), completed=update.trials_done, width=40)
@@ -201,21 +178,21 @@ def _state(update: TuningUpdate) -> Table:
     return table
 
 
-def _task(update: TuningUpdate) -> str:
+def _task(update: "TuningProgress") -> str:
     name = printable(update.task_name)
     name = name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 1]}…"
     return f"task {update.task_index + 1} of {update.tasks_total} {name}"
 
 
-def _trials(update: TuningUpdate) -> str:
+def _trials(update: "TuningProgress") -> str:
     return f"{update.trials_done} of {update.trials_total} trials"
 
 
-def _best(update: TuningUpdate) -> str:
-    return f"best {milliseconds(update.best_ms)}" if _known(update.best_ms) else "no time yet"
+def _best(update: "TuningProgress") -> str:
+    return f"best {milliseconds(update.best_ms)} for the network" if _known(update.best_ms) else "no time yet"
 
 
-def _left(update: TuningUpdate) -> str:
+def _left(update: "TuningProgress") -> str:
     return f"{duration(update.seconds_left)} left" if _known(update.seconds_left) else "time left unknown"
 
 

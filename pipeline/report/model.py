@@ -82,7 +82,11 @@ class Device(Record):
 
 
 class Merge(Record):
-    """A merge that was made; `layers` are the reborn layer's parts, `layers_removed` those now gone."""
+    """A merge that was made.
+
+    `layers` take part, `layers_removed` counts those now gone; parameters and multiply-adds are those of the
+    whole network, before and after this merge.
+    """
 
     name: Name
     kind: str

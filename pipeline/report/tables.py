@@ -120,12 +120,15 @@ def _merges(report: Report) -> Table:
                 merge.name,
                 merge.kind,
                 _weights_state(merge),
-                f"-{merge.layers_removed}" if merge.layers_removed else "0",
+                f"{-merge.layers_removed}",
                 _change(merge.params_before, merge.params_after),
                 f"{count(merge.macs_before)} → {count(merge.macs_after)}",
             )
             for merge in report.merges
         ),
+        note="Parameters and multiply-adds of the whole network, before and after each merge."
+        if report.merges
+        else "",
         numbers=frozenset({3, 4, 5}),
         empty="None.",
     )

@@ -38,7 +38,10 @@ def test_plain_lines_are_few():
     lines = console.file.getvalue().splitlines()
     assert lines[:2] == ["import the model", "tune the original"]
     assert len(lines) == 3 + 2 * 21
-    assert lines[2] == "  task 1 of 4 fused_conv2d_add_relu, 0 of 400 trials, best 1.23 ms, 3 min 20 s left"
+    assert (
+        lines[2]
+        == "  task 1 of 4 fused_conv2d_add_relu, 0 of 400 trials, best 1.23 ms for the network, 3 min 20 s left"
+    )
     assert lines[-1].startswith("  task 1 of 4 fused_conv2d_add_relu, 400 of 400 trials")
     assert "\x1b" not in console.file.getvalue()
 
@@ -78,7 +81,12 @@ def test_terminal_shows_stages_task_trials_best_and_time_left():
         progress.stage("tune")
         progress.tuning(Update(trials_done=100, best_ms=0.5, seconds_left=75))
     last = console.file.getvalue().rpartition("\x1b[2K")[2]
-    for shown in ("import", "tune", "task 1 of 4 fused_conv2d_add_relu", "100 of 400 trials, best 0.5 ms"):
+    for shown in (
+        "import",
+        "tune",
+        "task 1 of 4 fused_conv2d_add_relu",
+        "100 of 400 trials, best 0.5 ms for the network",
+    ):
         assert shown in console.file.getvalue()
     assert "1 min 15 s left" in last
 
