@@ -7,6 +7,7 @@ way, and layers that nothing uses any more are gone.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
@@ -38,8 +39,8 @@ class Graph:
 
     @property
     def layers(self) -> tuple[relax.Var, ...]:
-        """All bound variables, in the order of computation."""
-        return tuple(self.value)
+        """The variables bound to a computation, in order; those that rename another are left out."""
+        return tuple(var for var, value in self.value.items() if not is_alias(value))
 
     @property
     def returns_tuple(self) -> bool:
@@ -63,7 +64,7 @@ class Graph:
     @cached_property
     def by_name(self) -> dict[str, relax.Var]:
         """Layers by their names."""
-        return {var.name: var for var in self.value}
+        return {var.name: var for var in self.layers}
 
     def call(self, var: relax.Expr, *operators: str) -> relax.Call | None:
         """The call that computes `var`, if it is one of the `operators` (`nn.conv2d`), else None."""
@@ -116,7 +117,7 @@ class Graph:
         """
         emitter = Emitter(self)
         emitter.build(replacements, self.outputs if outputs is None else outputs)
-        module = _drop_unused(emitter.finish())
+        module = _with_unique_names(_drop_unused(emitter.finish()))
         for name, value in {**(self.module.attrs or {}), **(attributes or {})}.items():
             module = module.with_attr(name, value)
         return module
@@ -160,17 +161,11 @@ class Emitter:
             if variable.name_hint != "main"
         }
         self._new: dict[relax.Var, relax.Expr] = {}
-        self._names: set[str] = set()
 
     def layer(self, name: str, value: relax.Expr) -> relax.Var:
-        """Add a layer under `name` (a number is appended if it is taken) and return its variable."""
+        """Add a layer under `name` and return its variable; `Graph.rewrite` numbers equal names."""
         value = self._builder.normalize(value)
-        unique, count = name, 1
-        while unique in self._names:
-            count += 1
-            unique = f"{name}_{count}"
-        self._names.add(unique)
-        var = relax.DataflowVar(unique, value.ty)
+        var = relax.DataflowVar(name, value.ty)
         self._builder.emit_normalized(relax.VarBinding(var, value))
         return var
 
@@ -205,7 +200,7 @@ class Emitter:
             with builder.dataflow():
                 for var, value in graph.value.items():
                     new = replacements[var](self) if var in replacements else self(value)
-                    self._new[var] = new if _is_alias(new) else self.layer(var.name, new)
+                    self._new[var] = new if is_alias(new) else self.layer(var.name, new)
                 returned = [self(output) for output in outputs]
                 result = builder.emit_output(relax.Tuple(returned) if graph.returns_tuple else returned[0])
             builder.emit_func_output(result)
@@ -245,9 +240,28 @@ def array_of(constant: relax.Expr) -> np.ndarray | None:
     return constant.value.numpy() if isinstance(constant, Constant) else None
 
 
-def _is_alias(expr: relax.Expr) -> bool:
+def _drop_unused(module: tvm.IRModule) -> tvm.IRModule:
+    return relax.transform.DeadCodeElimination(["main"])(module)
+
+
+def is_alias(expr: relax.Expr) -> bool:
+    """Whether an expression names or groups values without computing any."""
     return isinstance(expr, relax.Var | Constant | relax.Tuple)
 
 
-def _drop_unused(module: tvm.IRModule) -> tvm.IRModule:
-    return relax.transform.DeadCodeElimination(["main"])(module)
+def _with_unique_names(module: tvm.IRModule) -> tvm.IRModule:
+    """Number the layers that share a name, from the second on."""
+    graph = Graph(module)
+    taken = {var.name for var in graph.layers}
+    if len(taken) == len(graph.layers):
+        return module
+    seen: set[str] = set()
+    renamed: dict[relax.Var, Rewrite] = {}
+    for var in graph.layers:
+        name = var.name
+        if name in seen:
+            name = next(n for i in itertools.count(2) if (n := f"{var.name}_{i}") not in taken)
+            renamed[var] = lambda emit, name=name, var=var: emit.layer(name, emit(graph.value[var]))
+        seen.add(name)
+        taken.add(name)
+    return graph.rewrite(renamed)

@@ -14,7 +14,10 @@ def inline_composites(module: tvm.IRModule, _context: tvm.transform.PassContext)
     graph = Graph(module)
     calls = {var: body for var in graph.layers if (body := graph.composite(var)) is not None}
     return graph.rewrite(
-        {var: lambda emit, var=var, body=body: _inlined(emit, graph, var, body) for var, body in calls.items()}
+        {
+            var: lambda emit, var=var, body=body: _inlined(emit, graph, var, body)
+            for var, body in calls.items()
+        }
     )
 
 

@@ -1,6 +1,6 @@
 """Batch norm at inference is a scale and a shift of each channel.
 
-    y = gamma * (x - mean) / sqrt(variance + epsilon) + beta = x * scale + (beta - mean * scale)
+y = gamma * (x - mean) / sqrt(variance + epsilon) + beta = x * scale + (beta - mean * scale)
 """
 
 from __future__ import annotations

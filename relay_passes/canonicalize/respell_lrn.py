@@ -70,7 +70,9 @@ def _outlined(emit: Emitter, x: relax.Expr, function: relax.Function) -> relax.E
     return relax.Call(emit.function("lrn", function), [emit(x)])
 
 
-def lrn_function(type_: relax.TensorType, *, size: int, alpha: float, beta: float, bias: float) -> relax.Function:
+def lrn_function(
+    type_: relax.TensorType, *, size: int, alpha: float, beta: float, bias: float
+) -> relax.Function:
     """The composite function that normalises a tensor (N, C, H, W) of `type_` over `size` channels."""
     builder = relax.BlockBuilder()
     x = relax.Var("x", type_)

@@ -36,5 +36,3 @@ def _added(emit: Emitter, terms: list[relax.Expr]) -> relax.Expr:
     *early, last = rest
     so_far = functools.reduce(lambda left, right: emit.layer("lv", relax.op.add(left, right)), early, first)
     return relax.op.add(so_far, last)
-
-

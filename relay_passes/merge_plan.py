@@ -1,0 +1,115 @@
+"""What can be merged, what it saves, and why a candidate was refused.
+
+The plan is data: the passes find their candidates by name in it. It is made by making the merges one after
+the other, so each saving is the difference that one merge made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Kind(StrEnum):
+    """What becomes part of what."""
+
+    FOLD = "fold"
+    STREAMLINE = "streamline"
+    BRANCH = "branch"
+
+
+class Reason(StrEnum):
+    """Why a candidate was refused."""
+
+    SEVERAL_USERS = "several users"
+    SHAPE_WOULD_CHANGE = "shape would change"
+    GLOBAL_POOL = "global pooling"
+    NO_CONVOLUTION = "no convolution beside it"
+    SIGN = "negative scale"
+    ZERO_PADDING = "zero padding"
+    NO_ABSORBER = "no larger convolution beside it"
+    NO_WEIGHTS = "branch without weights"
+    DIFFERENT_INPUTS = "branches read different inputs"
+    DIFFERENT_ACTIVATIONS = "activations differ"
+    DIFFERENT_STRIDES = "strides differ"
+    GROUPED = "grouped convolution"
+    SAVES_NOTHING = "saves nothing"
+    NEEDS_RETRAINING = "needs retraining"
+
+
+class Candidate(BaseModel):
+    """A merge that can be made.
+
+    `layers` are all that take part, `removed` those that are gone afterwards; multiply-adds, parameters and
+    activation bytes are those of the whole network, before and after this merge.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    kind: Kind
+    exact: bool
+    layers: tuple[str, ...]
+    removed: tuple[str, ...]
+    macs_before: int = 0
+    macs_after: int = 0
+    parameters_before: int = 0
+    parameters_after: int = 0
+    activation_bytes_before: int = 0
+    activation_bytes_after: int = 0
+
+
+class Refusal(BaseModel):
+    """A layer that stays, and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    kind: Kind
+    layers: tuple[str, ...]
+    reason: Reason
+    detail: str
+
+
+class MergePlan(BaseModel):
+    """The merges to make, in order, and the refusals."""
+
+    model_config = ConfigDict(frozen=True)
+
+    candidates: tuple[Candidate, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+
+    def names(self, kind: Kind) -> frozenset[str]:
+        """Names of the candidates of one kind."""
+        return frozenset(candidate.name for candidate in self.candidates if candidate.kind == kind)
+
+    def exact_only(self) -> MergePlan:
+        """The plan without the merges that need retraining, which become refusals."""
+        waiting = tuple(
+            Refusal(
+                name=candidate.name,
+                kind=candidate.kind,
+                layers=candidate.layers,
+                reason=Reason.NEEDS_RETRAINING,
+                detail="changes the outputs until its new weights are trained; give training data",
+            )
+            for candidate in self.candidates
+            if not candidate.exact
+        )
+        exact = tuple(candidate for candidate in self.candidates if candidate.exact)
+        return MergePlan(candidates=exact, refusals=self.refusals + waiting)
+
+
+def common_name(names: Iterable[str]) -> str:
+    """What the names of one block have in common, up to a separator: `inception_3a`."""
+    names = list(names)
+    shortest = min(names, key=len)
+    length = next(
+        (i for i, letter in enumerate(shortest) if any(name[i] != letter for name in names)), len(shortest)
+    )
+    prefix = shortest[:length]
+    if length < len(shortest) or any(len(name) > length for name in names):
+        prefix = prefix[: max((prefix.rfind(mark) for mark in "/._"), default=-1) + 1]
+    return prefix.rstrip("/._")

@@ -1,0 +1,133 @@
+"""Make the pools and LRNs behind a convolution part of it (DeepRebirth, streamline merging).
+
+    conv -> relu -> lrn -> max_pool      becomes      conv' -> relu
+
+The new convolution keeps the kernel and takes the product of the strides; `pooling` says with which padding.
+LRN is pruned; activations and biases stay, in order. The reborn kernel starts as the old one: without a pool
+to choose the largest of its outputs, the convolution computes the one in the middle of the window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import tvm
+from tvm import relax
+
+from relay_passes.convolution import ChannelLayer, ConvBlock, Convolution
+from relay_passes.graph import Graph, shape_of
+from relay_passes.merge import Findings, Merge, merge_by_name
+from relay_passes.merge_plan import Kind, MergePlan, Reason, Refusal
+from relay_passes.pooling import Pool, is_global, is_global_mean, with_stride_of
+
+
+@tvm.transform.module_pass(opt_level=0, name="MergeStreamline")
+class MergeStreamline:
+    """Make the streamline merges of a plan."""
+
+    def __init__(self, plan: MergePlan):
+        self.names = plan.names(Kind.STREAMLINE)
+
+    def transform_module(self, module: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
+        """Merge each chain whose convolution the plan names."""
+        return merge_by_name(module, find_streamlines, self.names)
+
+
+def find_streamlines(graph: Graph) -> Findings:
+    """Chains of a convolution, channel-wise layers, pools and LRNs; refusals for pools and LRNs left over."""
+    merges = [merge for var in graph.layers if (merge := _merge(graph, var)) is not None]
+    merged = {name for merge in merges for name in merge.removed}
+    return Findings(
+        tuple(merges),
+        tuple(
+            refusal
+            for var in graph.layers
+            if var.name not in merged and (refusal := _refusal(graph, var)) is not None
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """A convolution, the layers that stay behind it and those that go, up to `end`."""
+
+    block: ConvBlock
+    removed: tuple[str, ...]
+    passed: tuple[relax.Var, ...]
+    end: relax.Var
+
+
+def _chain(graph: Graph, start: relax.Var) -> _Chain | None:
+    """The longest chain from a convolution that ends in a pool or an LRN, or None."""
+    convolution = Convolution.at(graph, start)
+    if convolution is None:
+        return None
+    best, tail, removed, passed = None, (), (), (start,)
+    var = start
+    while graph.has_one_user(var):
+        var = graph.users[var][0]
+        pool, layer = Pool.at(graph, var), ChannelLayer.at(graph, var)
+        passed += (var,)
+        if pool is not None:
+            geometry = None if pool.is_global else with_stride_of(convolution, pool)
+            if geometry is None:
+                break
+            convolution = replace(convolution, **geometry)
+            removed += (var.name,)
+        elif graph.composite(var) is not None:
+            removed += (var.name,)
+        elif layer is not None:
+            tail += (layer,)
+        else:
+            break
+        if layer is None:
+            best = _Chain(ConvBlock(convolution, tail), removed, passed, var)
+    return best
+
+
+def _merge(graph: Graph, start: relax.Var) -> Merge | None:
+    chain = _chain(graph, start)
+    if chain is None:
+        return None
+    block = chain.block
+    return Merge(
+        name=start.name,
+        kind=Kind.STREAMLINE,
+        layers=tuple(var.name for var in chain.passed),
+        removed=chain.removed,
+        touches=frozenset(chain.passed),
+        replacements={chain.end: lambda emit: block.emit(emit, emit(block.convolution.source))},
+        reborn=(start.name,),
+    )
+
+
+def _refusal(graph: Graph, var: relax.Var) -> Refusal | None:
+    pool = Pool.at(graph, var)
+    if pool is None and graph.composite(var) is None and not is_global_mean(graph, var):
+        return None
+    source = graph.value[var].args[0]
+    if graph.call(source, "concat") is not None and not is_global(graph, var):
+        return None
+    reason, detail = _why(graph, var, source)
+    layers = (source.name, var.name) if isinstance(source, relax.Var) else (var.name,)
+    return Refusal(name=var.name, kind=Kind.STREAMLINE, layers=layers, reason=reason, detail=detail)
+
+
+def _why(graph: Graph, var: relax.Var, source: relax.Expr) -> tuple[Reason, str]:
+    if is_global(graph, var):
+        return (
+            Reason.GLOBAL_POOL,
+            "its window is the whole input; a stride would leave one convolution output",
+        )
+    block = ConvBlock.ending_at(graph, source)
+    if block is None:
+        return Reason.NO_CONVOLUTION, "no convolution with constant weights leads to it alone"
+    if not graph.has_one_user(source):
+        return Reason.SEVERAL_USERS, f"{source.name} is read by other layers too"
+    return Reason.SHAPE_WOULD_CHANGE, shape_detail(block.convolution, var)
+
+
+def shape_detail(convolution: Convolution, pool: relax.Var) -> str:
+    """Why a convolution can't take the stride of a pool."""
+    wanted = "x".join(str(size) for size in shape_of(pool)[2:])
+    return f"no padding of {convolution.name} with the product of the strides gives {wanted}"
