@@ -1,0 +1,34 @@
+"""What both importers hand to the check: the module as TVM made it, and what it has to compute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import tvm
+
+from pipeline.network import Golden, TensorSpec
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A module before it is canonical.
+
+    Parameters
+    ----------
+    module : tvm.IRModule
+        The parameters of `main` are the inputs (`num_input` of them), then the weights under their users' names.
+    weights : dict of str to numpy.ndarray
+        By the names of those parameters.
+    inputs, outputs, golden, framework, source_digest
+        As in `Network`.
+    """
+
+    module: tvm.IRModule
+    weights: dict[str, np.ndarray]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    golden: Golden
+    framework: Literal["onnx", "torch"]
+    source_digest: str

@@ -1,0 +1,151 @@
+"""Compute in numpy what an ONNX graph computes from constants and fixed sizes alone.
+
+Weights made by ConstantOfShape or Constant nodes become initializers, and the shape arithmetic that exporters
+write around Reshape and Flatten (Shape, Gather, Concat) disappears once the input has a fixed size.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from pipeline.errors import ImportRefused
+from pipeline.importer.onnx_file import describe, network_inputs
+
+INITIALIZERS_NEED_NO_INPUT = 4
+MOST_ELEMENTS = 2**28
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def fold_constants(model: onnx.ModelProto) -> Shapes:
+    """Replace constant nodes by initializers until nothing more can be replaced.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        With fixed input sizes; changed in place.
+
+    Returns
+    -------
+    dict of str to tuple of int
+        The static shapes of the values of the graph that remains; a value whose shape is known only at run
+        time is not in it.
+    """
+    model.ir_version = max(model.ir_version, INITIALIZERS_NEED_NO_INPUT)
+    while True:
+        shapes = static_shapes(model)
+        if not _fold_once(model, shapes):
+            _tidy(model.graph)
+            return shapes
+
+
+def static_shapes(model: onnx.ModelProto) -> Shapes:
+    """Infer the shapes of all values, those that are fixed."""
+    inferred = onnx.shape_inference.infer_shapes(_without_large_weights(model), data_prop=True).graph
+    shapes = {initializer.name: tuple(initializer.dims) for initializer in model.graph.initializer}
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        tensor = value.type.tensor_type
+        if tensor.HasField("shape") and all(
+            dimension.HasField("dim_value") for dimension in tensor.shape.dim
+        ):
+            shapes[value.name] = tuple(dimension.dim_value for dimension in tensor.shape.dim)
+    return shapes
+
+
+def constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
+    """The initializers as numpy arrays."""
+    return {initializer.name: numpy_helper.to_array(initializer) for initializer in graph.initializer}
+
+
+def _without_large_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph with its float weights as inputs: inference looks only at their shapes."""
+    graph = model.graph
+    light = onnx.ModelProto()
+    light.CopyFrom(onnx.ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import))
+    light.graph.name = graph.name
+    light.graph.node.extend(graph.node)
+    light.graph.output.extend(graph.output)
+    names = {initializer.name for initializer in graph.initializer}
+    light.graph.input.extend(value for value in graph.input if value.name not in names)
+    for initializer in graph.initializer:
+        if initializer.data_type == onnx.TensorProto.INT64 or not initializer.dims:
+            light.graph.initializer.append(initializer)
+        else:
+            light.graph.input.append(
+                onnx.helper.make_tensor_value_info(initializer.name, initializer.data_type, initializer.dims)
+            )
+    return light
+
+
+def _fold_once(model: onnx.ModelProto, shapes: Shapes) -> bool:
+    graph = model.graph
+    known = constants(graph)
+    folded: dict[str, np.ndarray] = {}
+    kept = []
+    for node in graph.node:
+        results = _evaluate(node, known, shapes, model)
+        if results is None:
+            kept.append(node)
+        else:
+            folded.update(results)
+            known.update(results)
+    returned = {output.name for output in graph.output}
+    if not folded.keys() - returned:
+        return False
+    del graph.node[:]
+    graph.node.extend(kept)
+    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in folded.items())
+    return True
+
+
+def _evaluate(
+    node: onnx.NodeProto, known: dict[str, np.ndarray], shapes: Shapes, model: onnx.ModelProto
+) -> dict[str, np.ndarray] | None:
+    """The outputs of a node that reads constants alone, else None."""
+    if node.op_type == "Shape" and node.input[0] in shapes:
+        return {node.output[0]: _shape_value(node, shapes[node.input[0]])}
+    if node.op_type == "Size" and node.input[0] in shapes:
+        return {node.output[0]: np.array(math.prod(shapes[node.input[0]]), np.int64)}
+    if not all(name in known for name in node.input if name) or any(a.HasField("g") for a in node.attribute):
+        return None
+    if node.op_type == "ConstantOfShape" and math.prod(known[node.input[0]].tolist()) > MOST_ELEMENTS:
+        raise ImportRefused(f"{describe(node)} makes a constant of more than {MOST_ELEMENTS} elements")
+    inputs = [name for name in node.input if name]
+    outputs = [name for name in node.output if name]
+    function = onnx.helper.make_function(
+        "folding", "constant", inputs, outputs, [node], list(model.opset_import)
+    )
+    try:
+        values = ReferenceEvaluator(function).run(None, {name: known[name] for name in inputs})
+    except (NotImplementedError, TypeError, ValueError, RuntimeError):
+        return None
+    return dict(zip(outputs, map(np.asarray, values), strict=True))
+
+
+def _shape_value(node: onnx.NodeProto, shape: tuple[int, ...]) -> np.ndarray:
+    limits = {attribute.name: attribute.i for attribute in node.attribute}
+    return np.array(shape[limits.get("start", 0) : limits.get("end", len(shape))], np.int64)
+
+
+def _tidy(graph: onnx.GraphProto) -> None:
+    """Drop unused initializers, and initializers from the inputs, where old files list them too."""
+    used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+    for node in graph.node:
+        used |= _names_in_subgraphs(node)
+    kept = [initializer for initializer in graph.initializer if initializer.name in used]
+    inputs = network_inputs(graph)
+    del graph.initializer[:], graph.input[:]
+    graph.initializer.extend(kept)
+    graph.input.extend(inputs)
+
+
+def _names_in_subgraphs(node: onnx.NodeProto) -> set[str]:
+    graphs = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    return {name for graph in graphs for inner in graph.node for name in inner.input} | {
+        name for graph in graphs for inner in graph.node for name in _names_in_subgraphs(inner)
+    }

@@ -1,0 +1,157 @@
+"""Read an ONNX file and give every input a fixed size.
+
+What is wrong with the file itself is told here, in one line; the graph's content is judged later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import inliner
+
+from pipeline.errors import ImportRefused, ModelNotReadable, ShapeNeeded
+
+Shape = tuple[int, ...]
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """Load a model with its external data, its local functions inlined.
+
+    Raises
+    ------
+    ModelNotReadable
+        If the file is not an ONNX model, is cut off, or its external data is missing.
+    """
+    try:
+        model = onnx.load_model(path, format="protobuf")
+    except DecodeError:
+        raise ModelNotReadable(f"{path} is not an ONNX model, or is cut off: export it again") from None
+    except (OSError, onnx.checker.ValidationError, ValueError) as error:
+        raise ModelNotReadable(f"{path} cannot be read: {error}") from None
+    if not model.graph.node or not model.graph.output:
+        raise ModelNotReadable(f"{path} holds no network, or is cut off: export it again")
+    return inliner.inline_local_functions(model) if model.functions else model
+
+
+def check_onnx(model: onnx.ModelProto, path: Path) -> None:
+    """Check the model against ONNX's own rules.
+
+    Raises
+    ------
+    ModelNotReadable
+        With the first rule it breaks.
+    """
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        reason = str(error).partition("==> Context")[0]
+        raise ModelNotReadable(f"{path} is not a valid ONNX model: {reason}") from None
+
+
+def network_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """The inputs that a user feeds: those of the graph without the ones that hold a default value."""
+    weights = {initializer.name for initializer in graph.initializer}
+    return [value for value in graph.input if value.name not in weights]
+
+
+def fix_input_shapes(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> None:
+    """Write the sizes that the user gave into the model's inputs.
+
+    A symbolic size that one of the given shapes fixes is fixed in the other inputs too.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        Changed in place; inferred sizes in it are dropped, as they may contradict the new ones.
+    shapes : mapping of str to tuple of int
+        By input name.
+
+    Raises
+    ------
+    ImportRefused
+        If a shape is given for no input, or contradicts a size the model fixes.
+    ShapeNeeded
+        If a size is still open, naming the input and the dimension.
+    """
+    inputs = network_inputs(model.graph)
+    names = [value.name for value in inputs]
+    for name in shapes:
+        if name not in names:
+            raise ImportRefused(f"no input is called {name!r}: the inputs are {', '.join(names)}")
+    symbols: dict[str, int] = {}
+    for value in inputs:
+        if value.name in shapes:
+            _fix(value, shapes[value.name], symbols)
+    for value in inputs:
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param in symbols:
+                dimension.dim_value = symbols[dimension.dim_param]
+    for value in inputs:
+        _require_fixed(value, model.graph)
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+
+
+def _fix(value: onnx.ValueInfoProto, shape: Shape, symbols: dict[str, int]) -> None:
+    tensor = value.type.tensor_type
+    if any(size < 1 for size in shape):
+        raise ImportRefused(f"input {value.name!r}: sizes must be at least 1, not {_text(shape)}")
+    if not tensor.HasField("shape"):
+        tensor.shape.dim.extend(onnx.TensorShapeProto.Dimension(dim_value=size) for size in shape)
+        return
+    dimensions = tensor.shape.dim
+    fits = len(dimensions) == len(shape) and all(
+        dimension.dim_value in (0, size) for dimension, size in zip(dimensions, shape, strict=True)
+    )
+    if not fits:
+        declared = "x".join(str(d.dim_value or d.dim_param or "?") for d in dimensions)
+        raise ImportRefused(
+            f"input {value.name!r} is {declared} in the model, which {_text(shape)} contradicts"
+        )
+    for dimension, size in zip(dimensions, shape, strict=True):
+        if dimension.dim_param:
+            symbols[dimension.dim_param] = size
+        dimension.dim_value = size
+
+
+def _require_fixed(value: onnx.ValueInfoProto, graph: onnx.GraphProto) -> None:
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type"):
+        raise ImportRefused(f"input {value.name!r} is not a tensor")
+    if not tensor.HasField("shape"):
+        raise ShapeNeeded(
+            f"input {value.name!r} has no shape: give --input-shape {value.name}:1x3x224x224, with its sizes"
+        )
+    for axis, dimension in enumerate(tensor.shape.dim):
+        if dimension.dim_value < 1:
+            symbol = f" ({dimension.dim_param!r})" if dimension.dim_param else ""
+            raise ShapeNeeded(
+                f"input {value.name!r} has no fixed size for dimension {axis}{symbol}{_padded_by(graph)}:"
+                f" give --input-shape {value.name}:{_example(tensor.shape.dim)}, with the size you want"
+            )
+
+
+def _padded_by(graph: onnx.GraphProto) -> str:
+    """Name a layer whose padding depends on the size."""
+    for node in graph.node:
+        if any(a.name == "auto_pad" and a.s.startswith(b"SAME") for a in node.attribute):
+            return f", on which the padding of {describe(node)} depends"
+    return ""
+
+
+def _example(dimensions: Iterator[onnx.TensorShapeProto.Dimension]) -> str:
+    usual = {0: 1, 1: 3}
+    return _text(tuple(d.dim_value or usual.get(axis, 224) for axis, d in enumerate(dimensions)))
+
+
+def _text(shape: Shape) -> str:
+    return "x".join(map(str, shape))
+
+
+def describe(node: onnx.NodeProto) -> str:
+    """An operator with the name its user knows: the node's, or that of its first output."""
+    return f"{node.op_type} {node.name or next(iter(node.output), '?')!r}"

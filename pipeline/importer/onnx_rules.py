@@ -1,0 +1,225 @@
+"""What TVM's ONNX importer gets wrong: corrected in the ONNX graph, or refused by name.
+
+`unsupported` names every operator that TVM cannot import. `correct` then goes over the nodes; a rule for an
+operator changes its node into a form that TVM imports right, or gives the reason for which it is refused. All
+refusals are told at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx
+from tvm.relax.frontend.onnx import onnx_frontend
+
+from pipeline.errors import ImportRefused
+from pipeline.importer.onnx_constants import Shapes
+from pipeline.importer.onnx_file import describe
+
+SEVERAL_KINDS_OF_VALUE = ("Optional", "Sequence")
+
+
+def refuse_unsupported(model: onnx.ModelProto) -> None:
+    """Name all operators that cannot be imported, with their nodes, also those in subgraphs.
+
+    Raises
+    ------
+    ImportRefused
+    """
+    importable = onnx_frontend._get_convert_map().keys() | {"Constant"}
+    found: dict[str, list[str]] = {}
+    for node in _all_nodes(model.graph):
+        foreign = node.domain not in ("", "ai.onnx")
+        if foreign or node.op_type not in importable or _is_container(node.op_type):
+            operator = f"{node.domain}.{node.op_type}" if foreign else node.op_type
+            found.setdefault(operator, []).append(node.name or next(iter(node.output), "?"))
+    if found:
+        listed = "; ".join(f"{operator} ({', '.join(nodes)})" for operator, nodes in sorted(found.items()))
+        raise ImportRefused(f"operators that cannot be imported: {listed}")
+
+
+def correct(model: onnx.ModelProto, shapes: Shapes, constants: dict[str, np.ndarray]) -> None:
+    """Apply the rules to all nodes.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        Folded, with fixed input sizes; changed in place.
+    shapes, constants : dict
+        Of the values of the graph.
+
+    Raises
+    ------
+    ImportRefused
+        Naming every node that is refused, and why.
+    """
+    graph = _Facts(model.graph, shapes, constants)
+    refusals = []
+    for node in model.graph.node:
+        reason = RULES[node.op_type](node, graph) if node.op_type in RULES else None
+        if reason:
+            refusals.append(f"{describe(node)}: {reason}")
+    if refusals:
+        raise ImportRefused("; ".join(refusals))
+
+
+@dataclass(frozen=True)
+class _Facts:
+    graph: onnx.GraphProto
+    shapes: Shapes
+    constants: dict[str, np.ndarray]
+
+    @cached_property
+    def used(self) -> set[str]:
+        read = {name for node in _all_nodes(self.graph) for name in node.input}
+        return read | {output.name for output in self.graph.output}
+
+
+Rule = Callable[[onnx.NodeProto, _Facts], str | None]
+
+
+def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for subgraph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _all_nodes(subgraph)
+
+
+def _is_container(operator: str) -> bool:
+    return any(kind in operator for kind in SEVERAL_KINDS_OF_VALUE)
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def _set(node: onnx.NodeProto, **values: Any) -> None:
+    """Set attributes; None removes one."""
+    kept = [attribute for attribute in node.attribute if attribute.name not in values]
+    new = [onnx.helper.make_attribute(name, value) for name, value in values.items() if value is not None]
+    del node.attribute[:]
+    node.attribute.extend((*kept, *new))
+
+
+def _explicit_padding(node: onnx.NodeProto, facts: _Facts, kernel: Sequence[int]) -> str | None:
+    """Replace `auto_pad`: SAME_* keeps ceil(size / stride) places, the odd element goes to the named side."""
+    attributes = _attributes(node)
+    mode = attributes.get("auto_pad", b"NOTSET")
+    if mode == b"VALID":
+        _set(node, auto_pad=None, pads=[0] * (2 * len(kernel)))
+    if mode not in (b"SAME_UPPER", b"SAME_LOWER"):
+        return None
+    shape = facts.shapes.get(node.input[0])
+    if shape is None:
+        return "its padding depends on a size that is known only at run time"
+    ones = [1] * len(kernel)
+    strides, dilations = attributes.get("strides", ones), attributes.get("dilations", ones)
+    before, after = [], []
+    for size, window, stride, dilation in zip(shape[2:], kernel, strides, dilations, strict=True):
+        reach = (window - 1) * dilation + 1
+        total = max((math.ceil(size / stride) - 1) * stride + reach - size, 0)
+        small, large = total // 2, total - total // 2
+        before.append(small if mode == b"SAME_UPPER" else large)
+        after.append(large if mode == b"SAME_UPPER" else small)
+    _set(node, auto_pad=None, pads=before + after, ceil_mode=None)
+    return None
+
+
+def _pool(node: onnx.NodeProto, facts: _Facts) -> str | None:
+    if len(node.output) > 1 and node.output[1] in facts.used:
+        return "its second output, the indices, is used, which TVM does not compute"
+    del node.output[1:]
+    return _explicit_padding(node, facts, _attributes(node)["kernel_shape"])
+
+
+def _convolution(node: onnx.NodeProto, facts: _Facts) -> str | None:
+    kernel = facts.shapes.get(node.input[1])
+    if kernel is None:
+        return "the size of its kernel is known only at run time"
+    return _explicit_padding(node, facts, kernel[2:])
+
+
+def _transposed_convolution(node: onnx.NodeProto, facts: _Facts) -> str | None:
+    """Turn `output_shape` and `auto_pad` into the padding that gives that size."""
+    attributes = _attributes(node)
+    mode = attributes.get("auto_pad", b"NOTSET")
+    wanted = attributes.get("output_shape")
+    if mode == b"VALID":
+        _set(node, auto_pad=None, pads=None)
+    if mode not in (b"SAME_UPPER", b"SAME_LOWER") and wanted is None:
+        return None
+    shape, kernel = facts.shapes.get(node.input[0]), facts.shapes.get(node.input[1])
+    if shape is None or kernel is None:
+        return "its padding depends on a size that is known only at run time"
+    rank = len(shape) - 2
+    ones, zeros = [1] * rank, [0] * rank
+    strides, dilations = attributes.get("strides", ones), attributes.get("dilations", ones)
+    extras = attributes.get("output_padding", zeros)
+    targets = wanted[-rank:] if wanted else [size * s for size, s in zip(shape[2:], strides, strict=True)]
+    before, after = [], []
+    for size, target, window, stride, dilation, extra in zip(
+        shape[2:], targets, kernel[2:], strides, dilations, extras, strict=True
+    ):
+        total = (size - 1) * stride + extra + (window - 1) * dilation + 1 - target
+        if total < 0:
+            return f"its output size {target} is larger than its input and kernel give"
+        small, large = total // 2, total - total // 2
+        before.append(small if mode == b"SAME_UPPER" else large)
+        after.append(large if mode == b"SAME_UPPER" else small)
+    _set(node, auto_pad=None, output_shape=None, pads=before + after)
+    return None
+
+
+def _local_response_norm(node: onnx.NodeProto, facts: _Facts) -> str | None:
+    size = _attributes(node)["size"]
+    return f"LRN over an even number of channels ({size}) is not supported" if size % 2 == 0 else None
+
+
+def _batch_norm(node: onnx.NodeProto, facts: _Facts) -> str | None:
+    further = [name for name in node.output[1:] if name]
+    if used := [name for name in further if name in facts.used]:
+        return f"its output {used[0]!r}, a batch statistic, is used: export the model in eval mode"
+    if further or _attributes(node).get("training_mode", 0):
+        return "batch norm in training mode: export the model in eval mode"
+    del node.output[1:]
+    return None
+
+
+def _dropout(node: onnx.NodeProto, facts: _Facts) -> str | None:
+    if len(node.output) > 1 and node.output[1] in facts.used:
+        return "its mask is used"
+    if len(node.input) > 2 and node.input[2] and facts.constants.get(node.input[2], np.True_).any():
+        return "dropout in training mode: export the model in eval mode"
+    node.op_type = "Identity"
+    del node.output[1:], node.input[1:], node.attribute[:]
+    return None
+
+
+def _constant_input(index: int, what: str) -> Rule:
+    def rule(node: onnx.NodeProto, facts: _Facts) -> str | None:
+        given = len(node.input) > index and node.input[index]
+        return f"its {what} is computed at run time" if given and given not in facts.constants else None
+
+    return rule
+
+
+RULES: dict[str, Rule] = {
+    "AveragePool": _pool,
+    "BatchNormalization": _batch_norm,
+    "Conv": _convolution,
+    "ConvTranspose": _transposed_convolution,
+    "Dropout": _dropout,
+    "Expand": _constant_input(1, "shape"),
+    "LRN": _local_response_norm,
+    "LpPool": _pool,
+    "MaxPool": _pool,
+    "Pad": _constant_input(1, "padding"),
+    "Reshape": _constant_input(1, "shape"),
+    "Tile": _constant_input(1, "repetition"),
+}
