@@ -1,0 +1,251 @@
+"""Compiles a network into a library and its weights, with the best schedules of a database.
+
+The weights are no part of the library: they become arguments of ``main`` after its inputs, rearranged into
+the layouts that the schedules want, so that loading a network is loading two files:
+
+    library = tvm.runtime.load_module("library.so")
+    weights = tvm.runtime.load_param_dict(open("weights.params", "rb").read())
+    main = relax.VirtualMachine(library, tvm.cpu())["main"]
+    main(image, *(weights[name] for name in sorted(weights)))
+
+Compiling happens in a process of its own: should TVM or LLVM crash, it is told as an error.
+"""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm import relax
+from tvm.ir import IRModule
+
+from targets import TargetInfo
+from tuning import database as db
+from tuning.errors import TuningError
+from tuning.intrinsics import import_cpu_intrinsics
+from tuning.prepare import prepare
+from tuning.workers import call
+
+LIBRARY = "library.so"
+WEIGHTS = "weights.params"
+_COMPILE_SECONDS = 900.0
+
+
+@dataclass(frozen=True)
+class _Summary:
+    """What compiling tells besides the two files."""
+
+    records_applied: int
+    functions_total: int
+    untuned: list[str]
+    planned_bytes: int
+
+
+class Compiled:
+    """A compiled network: a library, its weights, and what went into them.
+
+    Attributes
+    ----------
+    records_applied : int
+        Functions whose schedule came from the database.
+    functions_total : int
+        Functions the network calls.
+    untuned : list of str
+        Functions without a schedule; they have TVM's default, one thread and no vectors.
+    planned_bytes : int
+        Bytes of the memory planned for what flows between the functions.
+    """
+
+    def __init__(self, folder: tempfile.TemporaryDirectory, summary: _Summary) -> None:
+        self._folder = folder
+        self.records_applied = summary.records_applied
+        self.functions_total = summary.functions_total
+        self.untuned = summary.untuned
+        self.planned_bytes = summary.planned_bytes
+
+    @property
+    def library(self) -> Path:
+        """The shared library, in a directory that goes with this object."""
+        return Path(self._folder.name) / LIBRARY
+
+    @property
+    def weights(self) -> Path:
+        """The weights in TVM's parameter format, in a directory that goes with this object."""
+        return Path(self._folder.name) / WEIGHTS
+
+    @cached_property
+    def executable(self) -> tvm.runtime.Module:
+        """The library, loaded here; a ``relax.VirtualMachine`` takes it."""
+        return tvm.runtime.load_module(str(self.library))
+
+    @cached_property
+    def params(self) -> dict[str, Any]:
+        """The weights as NumPy arrays; ``main`` takes them after its inputs in the order of their names."""
+        tensors = tvm.runtime.load_param_dict(self.weights.read_bytes())
+        return {str(name): tensors[name].numpy() for name in sorted(tensors, key=str)}
+
+    def export(self, library: Path, weights: Path | None = None) -> None:
+        """Write the library, and the weights if a path for them is given; each appears whole or not at all.
+
+        Raises
+        ------
+        TuningError
+            If a file cannot be written.
+        """
+        _copy(self.library, Path(library))
+        if weights is not None:
+            _copy(self.weights, Path(weights))
+
+
+def compile_module(module: IRModule, target: TargetInfo, database_dir: Path | None) -> Compiled:
+    """Compile a network.
+
+    Parameters
+    ----------
+    module : IRModule
+        One Relax function ``main`` (NCHW, not legalised), its weights as constants in place.
+    target : TargetInfo
+        What to compile for.
+    database_dir : Path or None
+        The directory given to ``tune``; None compiles without tuned schedules.
+
+    Raises
+    ------
+    TuningError
+        If compiling fails; the message holds the cause.
+    targets.TargetError
+        If the target's compiler is missing.
+    """
+    target.require_compiler()
+    folder = tempfile.TemporaryDirectory(prefix="deeprebirth-compile-")
+    outcome = call(compile_into, module, target, database_dir, folder.name, seconds=_COMPILE_SECONDS)
+    if outcome.cause is not None:
+        folder.cleanup()
+        raise TuningError(f"compiling for {target.name} failed: {outcome.cause}")
+    return Compiled(folder, outcome.value)
+
+
+def compile_into(module: IRModule, target: TargetInfo, database_dir: Path | None, folder: str) -> _Summary:
+    """Compile a network into the two files of ``folder``."""
+    import_cpu_intrinsics()
+    tvm_target = target.target()
+    module = prepare(module, tvm_target)
+    with db.readable(database_dir, tvm_target) as (database, _):
+        module = _apply(module, tvm_target, database)
+    names, untuned = _functions(module)
+    module, weights = _lift_constants(module)
+    planned = _PlannedBytes()
+    with tvm_target, tvm.transform.PassContext(opt_level=3):
+        executable = relax.build(module, tvm_target, relax_pipeline=_lowering(planned))
+    executable.export_library(str(Path(folder) / LIBRARY), cc=target.require_compiler())
+    (Path(folder) / WEIGHTS).write_bytes(tvm.runtime.save_param_dict(weights))
+    return _Summary(len(names) - len(untuned), len(names), untuned, planned.total)
+
+
+def _apply(module: IRModule, target: tvm.target.Target, database: Any) -> IRModule:
+    """Give functions the best schedules known, and constants the layouts these want."""
+    with target, database, tvm.transform.PassContext(opt_level=3):
+        phases = [
+            relax.transform.MetaScheduleApplyDatabase(),
+            relax.transform.SplitLayoutRewritePreproc(),
+            relax.transform.FoldConstant(),
+            relax.transform.DeadCodeElimination(),
+        ]
+        return tvm.transform.Sequential(phases)(module)
+
+
+def _functions(module: IRModule) -> tuple[list[str], list[str]]:
+    """Return the names of the TIR functions, and of those that have no schedule."""
+    functions = {
+        name.name_hint: function
+        for name, function in module.functions_items()
+        if isinstance(function, tvm.tirx.PrimFunc)
+    }
+    untuned = [name for name, function in functions.items() if not _is_scheduled(function)]
+    return sorted(functions), sorted(untuned)
+
+
+def _is_scheduled(function: tvm.tirx.PrimFunc) -> bool:
+    return bool(function.attrs and function.attrs.get("tirx.is_scheduled", False))
+
+
+def _lift_constants(module: IRModule) -> tuple[IRModule, dict[str, tvm.runtime.Tensor]]:
+    """Turn the constants of ``main`` into parameters after its inputs, named in their order."""
+    lifter = _ConstantLifter()
+    main = module["main"]
+    body = lifter.visit_expr(main.body)
+    function = relax.Function([*main.params, *lifter.params], body, main.ret_ty, attrs=main.attrs)
+    module = IRModule({**dict(module.functions_items()), module.get_global_var("main"): function})
+    return relax.transform.Normalize()(module), lifter.weights
+
+
+@relax.expr_functor.mutator
+class _ConstantLifter(relax.PyExprMutator):
+    def __init__(self) -> None:
+        super().__init__()
+        self.params: list[relax.Var] = []
+        self.weights: dict[str, tvm.runtime.Tensor] = {}
+        self._seen: dict[tvm.ir.GenericConst, relax.Var] = {}
+
+    def visit_generic_const_(self, constant: tvm.ir.GenericConst) -> relax.Expr:
+        if constant not in self._seen:
+            name = f"weight_{len(self.params):05d}"
+            self._seen[constant] = relax.Var(name, constant.ty)
+            self.params.append(self._seen[constant])
+            self.weights[name] = constant.value
+        return self._seen[constant]
+
+
+def _lowering(planned: "_PlannedBytes") -> tvm.transform.Pass:
+    """The phases from calls of TIR functions to the virtual machine's instructions."""
+    return tvm.transform.Sequential(
+        [
+            relax.transform.RewriteDataflowReshape(),
+            relax.transform.ToNonDataflow(),
+            relax.transform.RemovePurityChecking(),
+            relax.transform.CallTIRRewrite(),
+            relax.transform.StaticPlanBlockMemory(),
+            planned.as_pass(),
+            relax.transform.LowerAllocTensor(),
+            relax.transform.KillAfterLastUse(),
+            relax.transform.LowerRuntimeBuiltin(),
+            relax.transform.ComputePrimValue(),
+            relax.transform.VMShapeLower(),
+            relax.transform.AttachGlobalSymbol(),
+        ]
+    )
+
+
+class _PlannedBytes:
+    """Sums the storage that memory planning allocated."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def as_pass(self) -> tvm.transform.Pass:
+        @tvm.transform.module_pass(opt_level=0, name="SumPlannedBytes")
+        def sum_planned_bytes(module: IRModule, _: tvm.transform.PassContext) -> IRModule:
+            relax.analysis.post_order_visit(module["main"].body, self._add)
+            return module
+
+        return sum_planned_bytes
+
+    def _add(self, expression: relax.Expr) -> None:
+        if isinstance(expression, relax.Call) and expression.op == tvm.ir.Op.get(
+            "relax.memory.alloc_storage"
+        ):
+            self.total += int(expression.args[0].values[0])
+
+
+def _copy(source: Path, destination: Path) -> None:
+    temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
+    try:
+        shutil.copyfile(source, temporary)
+        os.replace(temporary, destination)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise TuningError(f"cannot write {destination}: {error.strerror or error}") from None

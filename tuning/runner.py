@@ -1,0 +1,139 @@
+"""Measures candidates on a device over RPC, one at a time, each in a session of its own.
+
+The steps are those of MetaSchedule's RPCRunner. What is added: every wait has a bound, the worker process
+does not get the terminal's Ctrl-C, a result is there as soon as its own measurement is over, and the cause
+of a failure is told in words.
+"""
+
+import re
+from pathlib import Path
+
+from tvm.ir.utils import derived_object
+from tvm.s_tir.meta_schedule.runner import (
+    EvaluatorConfig,
+    PyRunner,
+    PyRunnerFuture,
+    RunnerFuture,
+    RunnerInput,
+    RunnerResult,
+    rpc_runner,
+)
+
+from tuning import session
+from tuning.errors import TuningError
+from tuning.session import RpcConfig
+from tuning.workers import Call, Outcome, WorkerPool
+
+TRIAL_SECONDS = 15.0
+EVALUATOR = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=20, enable_cpu_cache_flush=False)
+_WAIT_SECONDS = 30.0
+_TRANSFER_SECONDS = 30.0
+_TRIALS_PER_WORKER = 500
+_CRASH = re.compile(r"kShutdown|reset by peer|Broken pipe|closed by peer|end of file|Socket", re.IGNORECASE)
+
+
+class DeviceLost(TuningError):
+    """The device went away; what was being measured on it says nothing about the candidate."""
+
+
+@derived_object
+class SessionRunner(PyRunner):
+    """MetaSchedule's runner interface over a session's device; ``close`` ends its worker.
+
+    Parameters
+    ----------
+    config : RpcConfig
+        The tracker and the key of the device.
+    trial_seconds : float
+        The device ends a candidate that takes longer.
+    """
+
+    def __init__(self, config: RpcConfig, trial_seconds: float = TRIAL_SECONDS) -> None:
+        super().__init__()
+        self._config = config
+        self._trial_seconds = trial_seconds
+        self._pool = WorkerPool(size=1, recycle_after=_TRIALS_PER_WORKER)
+
+    def run(self, runner_inputs: list[RunnerInput]) -> list[RunnerFuture]:
+        """Return one future for each candidate; it is measured when its result is asked for."""
+        return [_Trial(self, each) for each in runner_inputs]
+
+    def measure(self, runner_input: RunnerInput) -> RunnerResult:
+        """Measure one candidate.
+
+        Raises
+        ------
+        DeviceLost
+            If no device serves the key any more.
+        """
+        arguments = (
+            self._config,
+            self._trial_seconds,
+            str(runner_input.artifact_path),
+            str(runner_input.device_type),
+            tuple(info.as_json() for info in runner_input.args_info),
+        )
+        bound = self._trial_seconds + _WAIT_SECONDS + _TRANSFER_SECONDS
+        outcome = self._pool.run([Call(measure_candidate, arguments, bound)])[0]
+        if outcome.cause is None:
+            return _checked(outcome.value)
+        self._require_device(outcome)
+        return RunnerResult(None, f"run failed: {self._in_words(outcome)}")
+
+    def close(self) -> None:
+        """End the worker process."""
+        self._pool.close()
+
+    def _require_device(self, outcome: Outcome) -> None:
+        try:
+            session.wait_for_device(self._config, _WAIT_SECONDS)
+        except TuningError as error:
+            raise DeviceLost(f"lost the device in a trial ({outcome.cause}): {error}") from None
+
+    def _in_words(self, outcome: Outcome) -> str:
+        if outcome.seconds >= self._trial_seconds:
+            return f"took longer than {self._trial_seconds:g} s"
+        if _CRASH.search(outcome.cause):
+            return "the code crashed on the device"
+        return outcome.cause
+
+
+@derived_object
+class _Trial(PyRunnerFuture):
+    def __init__(self, runner: SessionRunner, runner_input: RunnerInput) -> None:
+        super().__init__()
+        self._runner = runner
+        self._input = runner_input
+        self._result: RunnerResult | None = None
+
+    def done(self) -> bool:
+        """Tell whether the candidate was measured."""
+        return self._result is not None
+
+    def result(self) -> RunnerResult:
+        """Measure the candidate, unless that was done before."""
+        if self._result is None:
+            self._result = self._runner.measure(self._input)
+        return self._result
+
+
+def measure_candidate(
+    config: RpcConfig, trial_seconds: float, path: str, device_type: str, args_info: tuple
+) -> list[float]:
+    """Measure the library ``path`` on a fresh session and return its run times in seconds."""
+    remote = session.request(config, _WAIT_SECONDS, trial_seconds)
+    device = remote.device(device_type, 0)
+    name = Path(path).name
+    try:
+        library = rpc_runner.default_upload_module(remote, path, name)
+        arguments = rpc_runner.default_alloc_argument(remote, device, args_info, 1)
+        return rpc_runner.default_run_evaluator(remote, library, device, EVALUATOR, arguments)
+    finally:
+        rpc_runner.default_cleanup(remote, name)
+
+
+def _checked(seconds: list[float]) -> RunnerResult:
+    """A time that is zero or less was not measured, whatever the device's clock says."""
+    if all(each > 0 for each in seconds):
+        return RunnerResult(seconds, None)
+    return RunnerResult(None, "run failed: the device measured a time of zero")
