@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from tvm import relax
 
 from pipeline.bundle import Bundle, BundleNotVerified, verify_bundle
 from pipeline.errors import UserError
 from pipeline.files import fresh_directory
+from targets import find
+from tuning import compile_module
 
 
 def test_a_fresh_process_computes_the_golden_outputs(write: Callable[..., Bundle], tmp_path: Path):
@@ -19,6 +23,29 @@ def test_a_fresh_process_computes_the_golden_outputs(write: Callable[..., Bundle
         write(temporary)
         assert 0 <= verify_bundle(temporary) < 1e-5
     assert 0 <= verify_bundle(place, tolerance=1e-4) < 1e-5
+
+
+def test_a_library_of_our_compiler(write: Callable[..., Bundle], arrays: dict, tmp_path: Path):
+    weights, data = arrays["weights"], arrays["golden_inputs"]["data"]
+    kernel, bias = (relax.const(each) for each in weights.values())
+    builder = relax.BlockBuilder()
+    image = relax.Var("data", relax.TensorType(data.shape, "float32"))
+    with builder.function("main", [image]):
+        with builder.dataflow():
+            convolved = builder.emit(relax.op.nn.conv2d(image, kernel, padding=1))
+            first = builder.emit(relax.op.nn.relu(relax.op.add(convolved, bias)))
+            result = builder.emit_output(relax.op.nn.max_pool2d(first, pool_size=2, strides=2))
+        builder.emit_func_output(result)
+    compiled = compile_module(builder.get(), find("host"), None)
+
+    computed = torch.nn.functional.max_pool2d(torch.from_numpy(arrays["golden_outputs"]["relu"]), 2)
+    write(
+        tmp_path / "bundle",
+        library=compiled.library,
+        weights=compiled.params,
+        golden_outputs={"pool": computed.numpy()},
+    )
+    assert verify_bundle(tmp_path / "bundle") < 1e-5
 
 
 def test_a_difference_stops_the_hand_over(write: Callable[..., Bundle], arrays: dict, tmp_path: Path):
