@@ -53,7 +53,7 @@ class Progress:
         console = console or Console(stderr=True)
         if quiet:
             self._display: Display = Silence()
-        elif console.is_terminal and not console.is_dumb_terminal:
+        elif console.is_terminal and not console.is_dumb_terminal and console.encoding.startswith("utf"):
             self._display = LiveDisplay(console)
         else:
             self._display = PlainLines(console)
@@ -180,7 +180,7 @@ def _state(update: "TuningProgress") -> Table:
 
 def _task(update: "TuningProgress") -> str:
     name = printable(update.task_name)
-    name = name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 1]}…"
+    name = name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 3]}..."
     return f"task {update.task_index + 1} of {update.tasks_total} {name}"
 
 

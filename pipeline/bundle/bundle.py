@@ -17,6 +17,7 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
+import tvm
 from pydantic import ValidationError
 
 from pipeline.bundle.manifest import SCHEMA_VERSION, FileEntry, Manifest
@@ -27,7 +28,7 @@ from pipeline.report.model import Target, Tensor, Verification
 
 MANIFEST = "manifest.json"
 LIBRARY = "library.so"
-WEIGHTS = "weights.npz"
+WEIGHTS = "weights.params"
 GOLDEN = "golden.npz"
 EXAMPLE = "load_and_run.py"
 README = "README.txt"
@@ -45,9 +46,16 @@ class Bundle:
         """The compiled library."""
         return self.directory / LIBRARY
 
+    @property
+    def weights_file(self) -> Path:
+        """The weights in TVM's own format, for the runtime of any device."""
+        return self.directory / WEIGHTS
+
     def weights(self) -> dict[str, np.ndarray]:
         """The weights by name, in the order in which `main` takes them after its inputs."""
-        return self._arrays(WEIGHTS, "weight", self.manifest.weights)
+        arrays = tvm.runtime.load_param_dict(self.weights_file.read_bytes())
+        names = (tensor.name for tensor in self.manifest.weights)
+        return {name: arrays[key].numpy() for name, key in zip(names, sorted(arrays), strict=True)}
 
     def golden_inputs(self) -> dict[str, np.ndarray]:
         """An example of each input by name, in the order in which `main` takes them."""
@@ -109,7 +117,7 @@ def write_bundle(
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(library, directory / LIBRARY)
-        np.savez(directory / WEIGHTS, **_numbered("weight", weights))
+        write_bytes_atomic(directory / WEIGHTS, _params(weights))
         np.savez(directory / GOLDEN, **golden)
     write_bytes_atomic(directory / EXAMPLE, (resources.files(__package__) / EXAMPLE).read_bytes())
     facts = {
@@ -180,6 +188,11 @@ def _read_manifest(directory: Path) -> Manifest:
 
 def _numbered(kind: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {f"{kind}_{index}": array for index, array in enumerate(arrays.values())}
+
+
+def _params(weights: Mapping[str, np.ndarray]) -> bytes:
+    numbered = {f"weight_{index:05d}": array for index, array in enumerate(weights.values())}
+    return tvm.runtime.save_param_dict(numbered)
 
 
 def _tensors(arrays: Mapping[str, np.ndarray]) -> tuple[Tensor, ...]:

@@ -19,11 +19,12 @@ def main() -> int:
     import tvm
     from tvm.runtime.vm import VirtualMachine
 
-    weights, golden = np.load(here / "weights.npz"), np.load(here / "golden.npz")
+    golden = np.load(here / "golden.npz")
+    weights = tvm.runtime.load_param_dict((here / "weights.params").read_bytes())
     inputs, outputs = ([golden[name] for name in golden.files if name.startswith(kind)] for kind in KINDS)
     network = VirtualMachine(tvm.runtime.load_module(str(here / "library.so")), tvm.cpu())
-    arguments = [*inputs, *(weights[name] for name in weights.files)]
-    result = network["main"](*(tvm.runtime.tensor(each) for each in arguments))
+    arguments = [*map(tvm.runtime.tensor, inputs), *(weights[name] for name in sorted(weights))]
+    result = network["main"](*arguments)
     results = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
     differences = [
         np.max(np.abs(computed.numpy().astype("float64") - expected), initial=0.0)

@@ -24,7 +24,7 @@ def readme(manifest: Manifest) -> str:
         "",
         *(_tensor("input", each) for each in manifest.inputs),
         *(_tensor("output", each) for each in manifest.outputs),
-        f"    weights    {len(manifest.weights)} arrays of weights.npz, in their order there",
+        f"    weights    {len(manifest.weights)} arrays of weights.params, in the order of their names",
         "",
         f"Set TVM_NUM_THREADS={target.threads} before the first run: TVM takes half the cores otherwise.",
         "manifest.json describes every file and holds its digest.",

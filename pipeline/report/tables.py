@@ -122,7 +122,7 @@ def _merges(report: Report) -> Table:
                 _weights_state(merge),
                 f"{-merge.layers_removed}",
                 _change(merge.params_before, merge.params_after),
-                f"{count(merge.macs_before)} → {count(merge.macs_after)}",
+                f"{count(merge.macs_before)} -> {count(merge.macs_after)}",
             )
             for merge in report.merges
         ),
@@ -213,7 +213,7 @@ def _facts(report: Report) -> Table:
             ("Measured on", measured_on(report.device)),
             (
                 "Accuracy",
-                f"{accuracy.metric}: {accuracy.before:.4g} → {accuracy.after:.4g}"
+                f"{accuracy.metric}: {accuracy.before:.4g} -> {accuracy.after:.4g}"
                 if accuracy.measured
                 else accuracy.note,
             ),

@@ -38,9 +38,8 @@ def test_plain_lines_are_few():
     lines = console.file.getvalue().splitlines()
     assert lines[:2] == ["import the model", "tune the original"]
     assert len(lines) == 3 + 2 * 21
-    assert (
-        lines[2]
-        == "  task 1 of 4 fused_conv2d_add_relu, 0 of 400 trials, best 1.23 ms for the network, 3 min 20 s left"
+    assert lines[2] == (
+        "  task 1 of 4 fused_conv2d_add_relu, 0 of 400 trials, best 1.23 ms for the network, 3 min 20 s left"
     )
     assert lines[-1].startswith("  task 1 of 4 fused_conv2d_add_relu, 400 of 400 trials")
     assert "\x1b" not in console.file.getvalue()
@@ -69,7 +68,7 @@ def test_names_are_neither_markup_nor_control_codes():
     first, second = console.file.getvalue().splitlines()
     assert first == "import [bold]x[/] [2J next"
     assert "[/]yyy" in second
-    assert "yyy…," in second
+    assert "yyy...," in second
 
 
 def test_terminal_shows_stages_task_trials_best_and_time_left():
@@ -126,3 +125,15 @@ def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]):
 )
 def test_duration(seconds: float, text: str):
     assert duration(seconds) == text
+
+
+def test_a_terminal_without_unicode_gets_plain_lines():
+    raw = io.BytesIO()
+    console = Console(
+        file=io.TextIOWrapper(raw, encoding="ascii"), force_terminal=True, _environ={"TERM": "xterm"}
+    )
+    with Progress(console=console) as progress:
+        progress.stage("tune")
+        progress.tuning(Update(task_name="y" * 200))
+    console.file.flush()
+    assert raw.getvalue().splitlines()[0] == b"tune"

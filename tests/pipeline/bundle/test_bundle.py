@@ -10,7 +10,7 @@ from pipeline.bundle import Bundle, read_bundle
 from pipeline.errors import UserError
 from pipeline.report.model import FOR_TIMING_ONLY, Verification
 
-FILES = ["README.txt", "golden.npz", "library.so", "load_and_run.py", "manifest.json", "weights.npz"]
+FILES = ["README.txt", "golden.npz", "library.so", "load_and_run.py", "manifest.json", "weights.params"]
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_hostile_names_stay_on_their_line(write: Callable[..., Bundle], arrays: 
     assert list(read_bundle(bundle.directory).golden_inputs()) == list(inputs)
 
 
-@pytest.mark.parametrize("name", ["library.so", "weights.npz", "golden.npz", "load_and_run.py"])
+@pytest.mark.parametrize("name", ["library.so", "weights.params", "golden.npz", "load_and_run.py"])
 def test_damaged_file(bundle: Bundle, name: str):
     data = bytearray((bundle.directory / name).read_bytes())
     data[len(data) // 2] ^= 1
@@ -89,7 +89,7 @@ def test_cut_file(bundle: Bundle):
         read_bundle(bundle.directory)
 
 
-@pytest.mark.parametrize("name", ["library.so", "weights.npz"])
+@pytest.mark.parametrize("name", ["library.so", "weights.params"])
 def test_missing_file(bundle: Bundle, name: str):
     (bundle.directory / name).unlink()
     with pytest.raises(UserError, match=f"{name} is missing from the bundle"):

@@ -38,4 +38,12 @@ def test_names_are_not_markup_or_control_codes(facts: dict):
 
 
 def test_a_narrow_terminal_still_shows_numbers_whole(report: Report):
-    assert "3 M → 2 M" in shown(report, width=60)
+    assert "3 M -> 2 M" in shown(report, width=60)
+
+
+def test_a_terminal_without_unicode_shows_it_all(report: Report):
+    raw = io.BytesIO()
+    console = Console(file=io.TextIOWrapper(raw, encoding="ascii"), width=80)
+    print_report(report, console)
+    console.file.flush()
+    assert b"2.50x the speed of the original" in raw.getvalue()
