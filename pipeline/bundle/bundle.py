@@ -53,9 +53,7 @@ class Bundle:
 
     def weights(self) -> dict[str, np.ndarray]:
         """The weights by name, in the order in which `main` takes them after its inputs."""
-        arrays = tvm.runtime.load_param_dict(self.weights_file.read_bytes())
-        names = (tensor.name for tensor in self.manifest.weights)
-        return {name: arrays[key].numpy() for name, key in zip(names, sorted(arrays), strict=True)}
+        return _load_weights(self.weights_file)
 
     def golden_inputs(self) -> dict[str, np.ndarray]:
         """An example of each input by name, in the order in which `main` takes them."""
@@ -75,7 +73,7 @@ def write_bundle(
     *,
     name: str,
     library: Path,
-    weights: Mapping[str, np.ndarray],
+    weights: Path,
     golden_inputs: Mapping[str, np.ndarray],
     golden_outputs: Mapping[str, np.ndarray],
     target: Target,
@@ -98,8 +96,8 @@ def write_bundle(
         Where to write; made if it is not there.
     library : Path
         The compiled library, a shared object for the target.
-    weights : Mapping[str, np.ndarray]
-        In the order in which `main` takes them after its inputs.
+    weights : Path
+        The weights in TVM's own format; `main` takes them after its inputs in the order of their names.
     golden_inputs, golden_outputs : Mapping[str, np.ndarray]
         In the order of `main`'s parameters and results; outputs of the untuned network of the same structure.
     tolerance : float
@@ -117,7 +115,7 @@ def write_bundle(
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(library, directory / LIBRARY)
-        write_bytes_atomic(directory / WEIGHTS, _params(weights))
+        shutil.copyfile(weights, directory / WEIGHTS)
         np.savez(directory / GOLDEN, **golden)
     write_bytes_atomic(directory / EXAMPLE, (resources.files(__package__) / EXAMPLE).read_bytes())
     facts = {
@@ -127,7 +125,7 @@ def write_bundle(
         "versions": dict(versions),
         "inputs": _tensors(golden_inputs),
         "outputs": _tensors(golden_outputs),
-        "weights": _tensors(weights),
+        "weights": _tensors(_load_weights(weights)),
         "structure_only": structure_only,
         "notices": tuple(notices),
         "tuned_trials": tuned_trials,
@@ -190,9 +188,9 @@ def _numbered(kind: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
     return {f"{kind}_{index}": array for index, array in enumerate(arrays.values())}
 
 
-def _params(weights: Mapping[str, np.ndarray]) -> bytes:
-    numbered = {f"weight_{index:05d}": array for index, array in enumerate(weights.values())}
-    return tvm.runtime.save_param_dict(numbered)
+def _load_weights(path: Path) -> dict[str, np.ndarray]:
+    tensors = tvm.runtime.load_param_dict(path.read_bytes())
+    return {str(name): tensors[name].numpy() for name in sorted(tensors, key=str)}
 
 
 def _tensors(arrays: Mapping[str, np.ndarray]) -> tuple[Tensor, ...]:

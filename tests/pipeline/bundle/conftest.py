@@ -12,7 +12,7 @@ from tvm import relax
 from pipeline.bundle import Bundle, write_bundle
 from pipeline.report.model import Target
 
-WEIGHTS = {"conv1/7x7_s2": (4, 3, 3, 3), "conv1/bias": (1, 4, 1, 1)}
+WEIGHTS = {"weight_00000": (4, 3, 3, 3), "weight_00001": (1, 4, 1, 1)}
 
 
 @pytest.fixture(scope="session")
@@ -50,19 +50,34 @@ def arrays() -> dict[str, dict[str, np.ndarray]]:
 
 
 @pytest.fixture
-def write(library: Path, arrays: dict) -> Callable[..., Bundle]:
+def save_weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, np.ndarray]], Path]:
+    """Write weights in TVM's own format."""
+
+    def save(weights: dict[str, np.ndarray]) -> Path:
+        path = tmp_path_factory.mktemp("weights") / "tiny.params"
+        path.write_bytes(tvm.runtime.save_param_dict(weights))
+        return path
+
+    return save
+
+
+@pytest.fixture
+def write(library: Path, arrays: dict, save_weights: Callable[..., Path]) -> Callable[..., Bundle]:
     """Write the tiny bundle into a directory; keyword arguments change what is written."""
 
     def write(directory: Path, **changes: object) -> Bundle:
         facts = {
             "name": "tiny",
             "library": library,
+            "weights": save_weights(arrays["weights"]),
+            "golden_inputs": arrays["golden_inputs"],
+            "golden_outputs": arrays["golden_outputs"],
             "target": Target(name="host", triple="x86_64-linux-gnu", cpu="native", threads=2),
             "versions": {"apache-tvm": "0.27.0.post1"},
             "tuned_trials": 0,
             "records_applied": 0,
             "tolerance": 1e-4,
         }
-        return write_bundle(directory, **facts | arrays | changes)
+        return write_bundle(directory, **facts | changes)
 
     return write

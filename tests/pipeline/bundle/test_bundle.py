@@ -27,7 +27,7 @@ def test_reads_back_what_was_written(bundle: Bundle, arrays: dict):
     assert sorted(each.name for each in bundle.directory.iterdir()) == FILES
     again = read_bundle(bundle.directory)
     assert again.manifest == bundle.manifest
-    assert list(again.weights()) == ["conv1/7x7_s2", "conv1/bias"]
+    assert list(again.weights()) == ["weight_00000", "weight_00001"]
     for kind in ("weights", "golden_inputs", "golden_outputs"):
         read = getattr(again, kind)()
         assert list(read) == list(arrays[kind])

@@ -42,7 +42,7 @@ def test_a_library_of_our_compiler(write: Callable[..., Bundle], arrays: dict, t
     write(
         tmp_path / "bundle",
         library=compiled.library,
-        weights=compiled.params,
+        weights=compiled.weights,
         golden_outputs={"pool": computed.numpy()},
     )
     assert verify_bundle(tmp_path / "bundle") < 1e-5
@@ -63,9 +63,11 @@ def write_and_verify(write: Callable[..., Bundle], place: Path, **changes: objec
         verify_bundle(temporary)
 
 
-def test_not_a_number_is_a_difference(write: Callable[..., Bundle], arrays: dict, tmp_path: Path):
-    weights = arrays["weights"] | {"conv1/bias": np.full((1, 4, 1, 1), np.nan, "float32")}
-    write(tmp_path / "bundle", weights=weights)
+def test_not_a_number_is_a_difference(
+    write: Callable[..., Bundle], save_weights: Callable[..., Path], arrays: dict, tmp_path: Path
+):
+    weights = arrays["weights"] | {"weight_00001": np.full((1, 4, 1, 1), np.nan, "float32")}
+    write(tmp_path / "bundle", weights=save_weights(weights))
     with pytest.raises(BundleNotVerified, match="differs from its golden output by inf"):
         verify_bundle(tmp_path / "bundle", tolerance=1e9)
 
