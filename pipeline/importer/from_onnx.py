@@ -1,6 +1,6 @@
 """From an ONNX file to a Relax module with its weights beside it.
 
-read -> name unsupported operators -> check -> fix input sizes -> fold constants -> correct -> TVM's importer
+Read, name unsupported operators, check, fix input sizes, fold constants, correct, then TVM's importer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipeline.errors import ImportRefused
 from pipeline.files import sha256
 from pipeline.golden import onnx_golden, random_inputs
 from pipeline.importer.imported import Imported
-from pipeline.importer.onnx_constants import Shapes, constants, fold_constants
+from pipeline.importer.onnx_constants import constants, fold_constants
 from pipeline.importer.onnx_file import check_onnx, fix_input_shapes, network_inputs, read_onnx
 from pipeline.importer.onnx_rules import correct, refuse_unsupported
 from pipeline.network import TensorSpec
@@ -52,21 +52,27 @@ def import_onnx(path: Path, input_shapes: Mapping[str, tuple[int, ...]], seed: i
     source.CopyFrom(model)
     shapes = fold_constants(model)
     correct(model, shapes, constants(model.graph))
+    for output in model.graph.output:
+        if output.name not in shapes:
+            raise ImportRefused(f"the size of output {output.name!r} is known only at run time")
     module, weights = _to_relax(model)
-    inputs = tuple(_spec(value, shapes) for value in network_inputs(source.graph))
-    outputs = tuple(_spec(value, shapes) for value in _typed_outputs(source))
+    inputs = tuple(_input_spec(value) for value in network_inputs(source.graph))
+    golden = onnx_golden(source, random_inputs(inputs, seed))
     return Imported(
         module=module,
         weights=weights,
         inputs=inputs,
-        outputs=outputs,
-        golden=onnx_golden(source, random_inputs(inputs, seed)),
+        outputs=tuple(
+            TensorSpec(name, value.shape, str(value.dtype)) for name, value in golden.outputs.items()
+        ),
+        golden=golden,
         framework="onnx",
         source_digest=f"sha256:{sha256(path)}",
     )
 
 
 def _to_relax(model: onnx.ModelProto) -> tuple[tvm.IRModule, Weights]:
+    _write_integers_as_nodes(model.graph)
     printed = io.StringIO()
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(printed):
@@ -81,12 +87,19 @@ def _to_relax(model: onnx.ModelProto) -> tuple[tvm.IRModule, Weights]:
     return module, {var.name: value.numpy() for var, value in zip(params, values, strict=True)}
 
 
-def _typed_outputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    return list(onnx.shape_inference.infer_shapes(model).graph.output)
+def _write_integers_as_nodes(graph: onnx.GraphProto) -> None:
+    """TVM takes every initializer for a weight, but shapes and axes have to be known: they become nodes."""
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+    weights = [initializer for initializer in graph.initializer if initializer.data_type in floats]
+    shapes = [initializer for initializer in graph.initializer if initializer.data_type not in floats]
+    nodes = [onnx.helper.make_node("Constant", [], [shape.name], value=shape) for shape in shapes]
+    layers = list(graph.node)
+    del graph.initializer[:], graph.node[:]
+    graph.initializer.extend(weights)
+    graph.node.extend((*nodes, *layers))
 
 
-def _spec(value: onnx.ValueInfoProto, shapes: Shapes) -> TensorSpec:
-    if value.name not in shapes:
-        raise ImportRefused(f"the size of output {value.name!r} is known only at run time")
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-    return TensorSpec(value.name, shapes[value.name], str(dtype))
+def _input_spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    tensor = value.type.tensor_type
+    shape = tuple(dimension.dim_value for dimension in tensor.shape.dim)
+    return TensorSpec(value.name, shape, str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)))

@@ -1,6 +1,6 @@
 """From a torch module, exported program or .pt2 archive to a Relax module with its weights beside it.
 
-load or export -> fix input sizes -> name what is refused -> TVM's importer -> the user's weight names
+Load or export, fix input sizes, name what is refused, TVM's importer, then the user's weight names.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def import_torch(
     model : Path, torch.nn.Module or torch.export.ExportedProgram
         A module has to be in eval mode; it is exported here.
     example_inputs : sequence of tensors or arrays, optional
-        The golden inputs; for a module they also give the sizes. Without them the archive's own are used, else
-        seeded random ones.
+        The golden inputs; for a module they also give the sizes. Without them the archive's own are used,
+        else seeded random ones.
     input_shapes : mapping of str to tuple of int
         Sizes for inputs that the model leaves open.
     seed : int
@@ -57,6 +57,7 @@ def import_torch(
     """
     examples = None if example_inputs is None else [torch.as_tensor(value) for value in example_inputs]
     if isinstance(model, torch.nn.Module):
+        _refuse_training(model)
         digest = _digest(model.state_dict())
         program = _export(model, examples or _random_arguments(model, input_shapes, seed))
     else:
@@ -81,9 +82,14 @@ def import_torch(
     )
 
 
+def _refuse_training(module: torch.nn.Module) -> None:
+    for name, part in module.named_modules():
+        if part.training:
+            which = f"{name} of {type(module).__name__}" if name else type(module).__name__
+            raise ImportRefused(f"{which} is in training mode: call eval() on the model first")
+
+
 def _export(module: torch.nn.Module, arguments: Sequence[torch.Tensor]) -> ExportedProgram:
-    if module.training or any(child.training for child in module.modules()):
-        raise ImportRefused(f"{type(module).__name__} is in training mode: call its eval() first")
     try:
         return torch.export.export(module, tuple(arguments))
     except Exception as error:
@@ -105,6 +111,9 @@ def _with_fixed_sizes(
 ) -> ExportedProgram:
     """Export a program with symbolic sizes again, with fixed ones."""
     placeholders = _user_inputs(program)
+    names = [node.name for node in placeholders]
+    if unknown := [name for name in shapes if name not in names]:
+        raise ImportRefused(f"no input is called {unknown[0]!r}: the inputs are {', '.join(names)}")
     if not any(_open_dimensions(node) for node in placeholders):
         return program
     if examples is None:
@@ -116,9 +125,10 @@ def _with_fixed_sizes(
 def _fixed_spec(node: torch.fx.Node, shapes: Shapes) -> TensorSpec:
     value = node.meta["val"]
     if node.name not in shapes and (open_axes := _open_dimensions(node)):
-        example = "x".join("1" if axis in open_axes else str(s) for axis, s in enumerate(value.shape))
+        axis, symbol = open_axes[0], str(value.shape[open_axes[0]])
+        example = "x".join("1" if i in open_axes else str(size) for i, size in enumerate(value.shape))
         raise ShapeNeeded(
-            f"input {node.name!r} has no fixed size for dimension {open_axes[0]} ({str(value.shape[open_axes[0]])!r}):"
+            f"input {node.name!r} has no fixed size for dimension {axis} ({symbol!r}):"
             f" give --input-shape {node.name}:{example}, with the size you want"
         )
     return TensorSpec(node.name, tuple(shapes.get(node.name, value.shape)), _dtype(value))
@@ -154,9 +164,7 @@ def _outputs(program: ExportedProgram) -> dict[str, torch.fx.Node]:
 def _refuse_wrong_shapes(inputs: Sequence[TensorSpec], shapes: Shapes) -> None:
     own = {spec.name: spec.shape for spec in inputs}
     for name, shape in shapes.items():
-        if name not in own:
-            raise ImportRefused(f"no input is called {name!r}: the inputs are {', '.join(own)}")
-        if own[name] != tuple(shape):
+        if own[name] != shape:
             raise ImportRefused(
                 f"input {name!r} was exported with the fixed size {'x'.join(map(str, own[name]))}:"
                 " export it with that dimension dynamic, or leave --input-shape out"

@@ -18,7 +18,8 @@ class Imported:
     Parameters
     ----------
     module : tvm.IRModule
-        The parameters of `main` are the inputs (`num_input` of them), then the weights under their users' names.
+        The parameters of `main` are the inputs (`num_input` of them), then the weights, under the names the
+        user knows them by.
     weights : dict of str to numpy.ndarray
         By the names of those parameters.
     inputs, outputs, golden, framework, source_digest

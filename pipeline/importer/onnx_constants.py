@@ -14,10 +14,13 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from pipeline.errors import ImportRefused
-from pipeline.importer.onnx_file import describe, network_inputs
+from pipeline.importer.onnx_ceil import POOLS, settle_ceil
+from pipeline.importer.onnx_file import attributes, describe, network_inputs
 
 INITIALIZERS_NEED_NO_INPUT = 4
 MOST_ELEMENTS = 2**28
+MOST_ELEMENTS_OF_A_SHAPE = 64
+REARRANGING = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -38,7 +41,7 @@ def fold_constants(model: onnx.ModelProto) -> Shapes:
     """
     model.ir_version = max(model.ir_version, INITIALIZERS_NEED_NO_INPUT)
     while True:
-        shapes = static_shapes(model)
+        shapes = _settled_shapes(model)
         if not _fold_once(model, shapes):
             _tidy(model.graph)
             return shapes
@@ -57,13 +60,28 @@ def static_shapes(model: onnx.ModelProto) -> Shapes:
     return shapes
 
 
+def _settled_shapes(model: onnx.ModelProto) -> Shapes:
+    """The static shapes after every pool with `ceil_mode` whose input has one is settled, first to last."""
+    kept: set[str] = set()
+    while True:
+        shapes = static_shapes(model)
+        for node in model.graph.node:
+            open_ceil = node.op_type in POOLS and attributes(node).get("ceil_mode", 0)
+            if open_ceil and node.input[0] in shapes and node.output[0] not in kept:
+                if settle_ceil(node, shapes[node.input[0]]):
+                    break
+                kept.add(node.output[0])
+        else:
+            return shapes
+
+
 def constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
     """The initializers as numpy arrays."""
     return {initializer.name: numpy_helper.to_array(initializer) for initializer in graph.initializer}
 
 
 def _without_large_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph with its float weights as inputs: inference looks only at their shapes."""
+    """The same graph with its weights as inputs: inference looks only at their shapes."""
     graph = model.graph
     light = onnx.ModelProto()
     light.CopyFrom(onnx.ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import))
@@ -73,7 +91,7 @@ def _without_large_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     names = {initializer.name for initializer in graph.initializer}
     light.graph.input.extend(value for value in graph.input if value.name not in names)
     for initializer in graph.initializer:
-        if initializer.data_type == onnx.TensorProto.INT64 or not initializer.dims:
+        if math.prod(initializer.dims) <= MOST_ELEMENTS_OF_A_SHAPE:
             light.graph.initializer.append(initializer)
         else:
             light.graph.input.append(
@@ -94,8 +112,7 @@ def _fold_once(model: onnx.ModelProto, shapes: Shapes) -> bool:
         else:
             folded.update(results)
             known.update(results)
-    returned = {output.name for output in graph.output}
-    if not folded.keys() - returned:
+    if not folded:
         return False
     del graph.node[:]
     graph.node.extend(kept)
@@ -113,22 +130,31 @@ def _evaluate(
         return {node.output[0]: np.array(math.prod(shapes[node.input[0]]), np.int64)}
     if not all(name in known for name in node.input if name) or any(a.HasField("g") for a in node.attribute):
         return None
+    if _rearranges_weight(node, known):
+        return None
     if node.op_type == "ConstantOfShape" and math.prod(known[node.input[0]].tolist()) > MOST_ELEMENTS:
         raise ImportRefused(f"{describe(node)} makes a constant of more than {MOST_ELEMENTS} elements")
     inputs = [name for name in node.input if name]
     outputs = [name for name in node.output if name]
-    function = onnx.helper.make_function(
-        "folding", "constant", inputs, outputs, [node], list(model.opset_import)
+    untyped = onnx.helper.make_empty_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [node], "constant", list(map(untyped, inputs)), list(map(untyped, outputs))
     )
+    alone = onnx.helper.make_model(graph, opset_imports=list(model.opset_import))
     try:
-        values = ReferenceEvaluator(function).run(None, {name: known[name] for name in inputs})
-    except (NotImplementedError, TypeError, ValueError, RuntimeError):
+        values = ReferenceEvaluator(alone).run(None, {name: known[name] for name in inputs})
+    except (NotImplementedError, ValueError, RuntimeError):
         return None
     return dict(zip(outputs, map(np.asarray, values), strict=True))
 
 
+def _rearranges_weight(node: onnx.NodeProto, known: dict[str, np.ndarray]) -> bool:
+    """Whether a node only reshapes or transposes a weight, which is left, as the layer is called after it."""
+    return node.op_type in REARRANGING and known[node.input[0]].size > MOST_ELEMENTS_OF_A_SHAPE
+
+
 def _shape_value(node: onnx.NodeProto, shape: tuple[int, ...]) -> np.ndarray:
-    limits = {attribute.name: attribute.i for attribute in node.attribute}
+    limits = attributes(node)
     return np.array(shape[limits.get("start", 0) : limits.get("end", len(shape))], np.int64)
 
 

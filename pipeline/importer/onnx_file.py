@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -37,15 +38,20 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
 
 def check_onnx(model: onnx.ModelProto, path: Path) -> None:
-    """Check the model against ONNX's own rules.
+    """Check the model against ONNX's own rules, save that a value of the graph must declare its rank.
 
     Raises
     ------
     ModelNotReadable
         With the first rule it breaks.
     """
+    checked = onnx.ModelProto()
+    checked.CopyFrom(model)
+    for value in (*checked.graph.input, *checked.graph.output):
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
     try:
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(checked)
     except onnx.checker.ValidationError as error:
         reason = str(error).partition("==> Context")[0]
         raise ModelNotReadable(f"{path} is not a valid ONNX model: {reason}") from None
@@ -150,6 +156,19 @@ def _example(dimensions: Iterator[onnx.TensorShapeProto.Dimension]) -> str:
 
 def _text(shape: Shape) -> str:
     return "x".join(map(str, shape))
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """The attributes of a node by name."""
+    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def set_attributes(node: onnx.NodeProto, **values: Any) -> None:
+    """Set attributes of a node; None removes one."""
+    kept = [attribute for attribute in node.attribute if attribute.name not in values]
+    new = [onnx.helper.make_attribute(name, value) for name, value in values.items() if value is not None]
+    del node.attribute[:]
+    node.attribute.extend((*kept, *new))
 
 
 def describe(node: onnx.NodeProto) -> str:

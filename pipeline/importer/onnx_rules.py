@@ -11,15 +11,15 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from pipeline.errors import ImportRefused
 from pipeline.importer.onnx_constants import Shapes
-from pipeline.importer.onnx_file import describe
+from pipeline.importer.onnx_file import attributes, describe, set_attributes
 
 SEVERAL_KINDS_OF_VALUE = ("Optional", "Sequence")
 
@@ -95,31 +95,19 @@ def _is_container(operator: str) -> bool:
     return any(kind in operator for kind in SEVERAL_KINDS_OF_VALUE)
 
 
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-
-
-def _set(node: onnx.NodeProto, **values: Any) -> None:
-    """Set attributes; None removes one."""
-    kept = [attribute for attribute in node.attribute if attribute.name not in values]
-    new = [onnx.helper.make_attribute(name, value) for name, value in values.items() if value is not None]
-    del node.attribute[:]
-    node.attribute.extend((*kept, *new))
-
-
 def _explicit_padding(node: onnx.NodeProto, facts: _Facts, kernel: Sequence[int]) -> str | None:
     """Replace `auto_pad`: SAME_* keeps ceil(size / stride) places, the odd element goes to the named side."""
-    attributes = _attributes(node)
-    mode = attributes.get("auto_pad", b"NOTSET")
+    given = attributes(node)
+    mode = given.get("auto_pad", b"NOTSET")
     if mode == b"VALID":
-        _set(node, auto_pad=None, pads=[0] * (2 * len(kernel)))
+        set_attributes(node, auto_pad=None, pads=[0] * (2 * len(kernel)))
     if mode not in (b"SAME_UPPER", b"SAME_LOWER"):
         return None
     shape = facts.shapes.get(node.input[0])
     if shape is None:
         return "its padding depends on a size that is known only at run time"
     ones = [1] * len(kernel)
-    strides, dilations = attributes.get("strides", ones), attributes.get("dilations", ones)
+    strides, dilations = given.get("strides", ones), given.get("dilations", ones)
     before, after = [], []
     for size, window, stride, dilation in zip(shape[2:], kernel, strides, dilations, strict=True):
         reach = (window - 1) * dilation + 1
@@ -127,7 +115,7 @@ def _explicit_padding(node: onnx.NodeProto, facts: _Facts, kernel: Sequence[int]
         small, large = total // 2, total - total // 2
         before.append(small if mode == b"SAME_UPPER" else large)
         after.append(large if mode == b"SAME_UPPER" else small)
-    _set(node, auto_pad=None, pads=before + after, ceil_mode=None)
+    set_attributes(node, auto_pad=None, pads=before + after, ceil_mode=None)
     return None
 
 
@@ -135,7 +123,10 @@ def _pool(node: onnx.NodeProto, facts: _Facts) -> str | None:
     if len(node.output) > 1 and node.output[1] in facts.used:
         return "its second output, the indices, is used, which TVM does not compute"
     del node.output[1:]
-    return _explicit_padding(node, facts, _attributes(node)["kernel_shape"])
+    given = attributes(node)
+    if given.get("auto_pad", b"").startswith(b"SAME") and max(given.get("dilations", [1])) > 1:
+        return "onnxruntime pads SAME without regard to the dilation: export it with explicit pads"
+    return _explicit_padding(node, facts, given["kernel_shape"])
 
 
 def _convolution(node: onnx.NodeProto, facts: _Facts) -> str | None:
@@ -147,11 +138,11 @@ def _convolution(node: onnx.NodeProto, facts: _Facts) -> str | None:
 
 def _transposed_convolution(node: onnx.NodeProto, facts: _Facts) -> str | None:
     """Turn `output_shape` and `auto_pad` into the padding that gives that size."""
-    attributes = _attributes(node)
-    mode = attributes.get("auto_pad", b"NOTSET")
-    wanted = attributes.get("output_shape")
+    given = attributes(node)
+    mode = given.get("auto_pad", b"NOTSET")
+    wanted = given.get("output_shape")
     if mode == b"VALID":
-        _set(node, auto_pad=None, pads=None)
+        set_attributes(node, auto_pad=None, pads=None)
     if mode not in (b"SAME_UPPER", b"SAME_LOWER") and wanted is None:
         return None
     shape, kernel = facts.shapes.get(node.input[0]), facts.shapes.get(node.input[1])
@@ -159,8 +150,8 @@ def _transposed_convolution(node: onnx.NodeProto, facts: _Facts) -> str | None:
         return "its padding depends on a size that is known only at run time"
     rank = len(shape) - 2
     ones, zeros = [1] * rank, [0] * rank
-    strides, dilations = attributes.get("strides", ones), attributes.get("dilations", ones)
-    extras = attributes.get("output_padding", zeros)
+    strides, dilations = given.get("strides", ones), given.get("dilations", ones)
+    extras = given.get("output_padding", zeros)
     targets = wanted[-rank:] if wanted else [size * s for size, s in zip(shape[2:], strides, strict=True)]
     before, after = [], []
     for size, target, window, stride, dilation, extra in zip(
@@ -172,12 +163,12 @@ def _transposed_convolution(node: onnx.NodeProto, facts: _Facts) -> str | None:
         small, large = total // 2, total - total // 2
         before.append(small if mode == b"SAME_UPPER" else large)
         after.append(large if mode == b"SAME_UPPER" else small)
-    _set(node, auto_pad=None, output_shape=None, pads=before + after)
+    set_attributes(node, auto_pad=None, output_shape=None, pads=before + after)
     return None
 
 
 def _local_response_norm(node: onnx.NodeProto, facts: _Facts) -> str | None:
-    size = _attributes(node)["size"]
+    size = attributes(node)["size"]
     return f"LRN over an even number of channels ({size}) is not supported" if size % 2 == 0 else None
 
 
@@ -185,7 +176,7 @@ def _batch_norm(node: onnx.NodeProto, facts: _Facts) -> str | None:
     further = [name for name in node.output[1:] if name]
     if used := [name for name in further if name in facts.used]:
         return f"its output {used[0]!r}, a batch statistic, is used: export the model in eval mode"
-    if further or _attributes(node).get("training_mode", 0):
+    if further or attributes(node).get("training_mode", 0):
         return "batch norm in training mode: export the model in eval mode"
     del node.output[1:]
     return None
@@ -199,6 +190,26 @@ def _dropout(node: onnx.NodeProto, facts: _Facts) -> str | None:
     node.op_type = "Identity"
     del node.output[1:], node.input[1:], node.attribute[:]
     return None
+
+
+def _upsample(node: onnx.NodeProto, facts: _Facts) -> str | None:
+    """Write Upsample, and Resize of opset 10, as the later Resize; TVM rounds their nearest places wrong."""
+    given = attributes(node)
+    scales = given["scales"] if "scales" in given else facts.constants.get(node.input[1])
+    if scales is None:
+        return "its scales are computed at run time"
+    name = f"{node.output[0]}:scales"
+    facts.graph.initializer.append(numpy_helper.from_array(np.asarray(scales, np.float32), name))
+    source = node.input[0]
+    node.op_type = "Resize"
+    del node.input[:]
+    node.input.extend((source, "", name))
+    set_attributes(node, scales=None, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    return None
+
+
+def _resize(node: onnx.NodeProto, facts: _Facts) -> str | None:
+    return _upsample(node, facts) if len(node.input) == 2 else None
 
 
 def _constant_input(index: int, what: str) -> Rule:
@@ -220,6 +231,8 @@ RULES: dict[str, Rule] = {
     "LpPool": _pool,
     "MaxPool": _pool,
     "Pad": _constant_input(1, "padding"),
+    "Resize": _resize,
     "Reshape": _constant_input(1, "shape"),
     "Tile": _constant_input(1, "repetition"),
+    "Upsample": _upsample,
 }

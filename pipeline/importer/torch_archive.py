@@ -1,8 +1,8 @@
 """Open a `torch.export` archive (.pt2) without running code from it.
 
 `torch.export.load` unpickles what an archive marks as pickled, loads shared libraries, evaluates symbolic
-expressions and compiles names into Python source. So the archive is read once into memory, and everything in it
-that could become code is checked first: only plain tensors, identifiers, `aten` operators and simple size
+expressions and compiles names into Python source. So the archive is read once into memory, and everything in
+it that could become code is checked first: only plain tensors, identifiers, `aten` operators and simple size
 expressions pass.
 """
 

@@ -18,6 +18,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 from pipeline.errors import ImportRefused
 
 Rule = Callable[[torch.fx.Node], str | None]
+Converter = Callable[[torch.fx.Node, ExportedProgramImporter], relax.Var]
 
 
 def refuse_unsupported(program: torch.export.ExportedProgram) -> None:
@@ -27,7 +28,7 @@ def refuse_unsupported(program: torch.export.ExportedProgram) -> None:
     ------
     ImportRefused
     """
-    importable = ExportedProgramImporter().create_convert_map().keys()
+    importable = ExportedProgramImporter().create_convert_map().keys() | CONVERTERS.keys()
     calls = [node for node in program.graph.nodes if node.op == "call_function"]
     missing: dict[str, list[str]] = {}
     for node in calls:
@@ -74,10 +75,9 @@ def _batch_norm_without_statistics(node: torch.fx.Node) -> str | None:
 
 
 def _pool_with_indices(node: torch.fx.Node) -> str | None:
-    used = [
-        u for u in node.users if u.target is not operator.getitem or (u.args[1] == 1 and (u.users or True))
-    ]
-    return "its indices are used, which TVM does not compute" if any(u.users for u in used) else None
+    indices = [user for user in node.users if user.target is not operator.getitem or user.args[1] == 1]
+    used = any(user.users for user in indices)
+    return "its indices are used, which TVM does not compute" if used else None
 
 
 def _average_pool(node: torch.fx.Node) -> str | None:
@@ -127,11 +127,37 @@ def _convert_average_pool(node: torch.fx.Node, importer: ExportedProgramImporter
     return importer.block_builder.emit(relax.op.multiply(pooled, scale))
 
 
+def _convert_nearest(node: torch.fx.Node, importer: ExportedProgramImporter) -> relax.Var:
+    """TVM rounds half-pixel places; torch takes the floor of the place times the scale."""
+    size = [int(axis) for axis in node.meta["val"].shape[2:]]
+    return importer.block_builder.emit(
+        relax.op.image.resize2d(
+            importer.env[node.args[0]],
+            size,
+            method="nearest_neighbor",
+            coordinate_transformation_mode="asymmetric",
+            rounding_method="floor",
+        )
+    )
+
+
+def _convert_extremum(function: Callable[..., relax.Expr]) -> Converter:
+    def convert(node: torch.fx.Node, importer: ExportedProgramImporter) -> relax.Var:
+        axes, keepdims = _argument(node, 1, ()), bool(_argument(node, 2, False))
+        x = importer.env[node.args[0]]
+        return importer.block_builder.emit(function(x, list(axes) or None, keepdims))
+
+    return convert
+
+
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:
     sizes = (value,) if isinstance(value, int) else tuple(value)
     return sizes * 2 if len(sizes) == 1 else sizes
 
 
-CONVERTERS: dict[str, Callable[[torch.fx.Node, ExportedProgramImporter], relax.Var]] = {
+CONVERTERS: dict[str, Converter] = {
+    "amax.default": _convert_extremum(relax.op.max),
+    "amin.default": _convert_extremum(relax.op.min),
     "avg_pool2d.default": _convert_average_pool,
+    "upsample_nearest2d.vec": _convert_nearest,
 }
