@@ -1,1 +1,32 @@
-"""."""
+"""What a user calls: `deploy`, `inspect`, `load_network` and what they return.
+
+The first use of any of them checks the pinned versions, since the wrong ones end the process later on, and
+imports torch and TVM, which `deeprebirth --help` should not wait for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from pipeline.startup import check_versions
+
+if TYPE_CHECKING:
+    from pipeline.deployment import Deployment, deploy
+    from pipeline.importer import load_network
+    from pipeline.inspection import Inspection, inspect
+
+PROVIDED_BY = {
+    "Deployment": "pipeline.deployment",
+    "deploy": "pipeline.deployment",
+    "load_network": "pipeline.importer",
+    "Inspection": "pipeline.inspection",
+    "inspect": "pipeline.inspection",
+}
+
+__all__ = ["Deployment", "Inspection", "deploy", "inspect", "load_network"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in PROVIDED_BY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    check_versions()
+    return getattr(import_module(PROVIDED_BY[name]), name)

@@ -38,7 +38,10 @@ OPERATOR = re.compile(
     r"torch\.ops\.aten\.\w+\.\w+|torch\.sym_\w+"
     r"|_operator\.(add|sub|mul|floordiv|mod|neg|eq|ne|ge|gt|le|lt|and_|getitem|truediv)"
 )
-SIZE_EXPRESSION = re.compile(r"(\b([su]\d+|\d+|Max|Min|Mod|PythonMod|FloorDiv|CeilDiv)\b|[-+*/(), ])+")
+SIZE_EXPRESSION = re.compile(
+    r"((Symbol|Integer|Add|Mul|Max|Min|Mod|PythonMod|FloorDiv|CeilDiv|positive|nonnegative|integer|True|False"
+    r"|'[su]\d+'|[su]\d+|\d+)(?!\w)|[-(), =])+"
+)
 CONTAINERS = ("builtins.tuple", "builtins.list", "builtins.dict", None)
 ARGUMENTS = {
     f"as_{kind}"

@@ -1,0 +1,74 @@
+"""Runs a command and turns what it raises into one line and an exit code.
+
+0: done. 1: a failure of ours or of the device. 2: a user's mistake. 130: Ctrl-C or SIGTERM, with everything
+measured so far kept.
+"""
+
+import signal
+import sys
+from types import FrameType
+
+import typer
+
+from pipeline.cli import deploy, doctor, inspect, targets
+from pipeline.errors import UserError
+
+FAILURE, MISTAKE, INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    name="deeprebirth",
+    help="Merge, tune and compile CNNs for phones and embedded boards.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(deploy.deploy)
+app.command()(inspect.inspect)
+app.command()(targets.targets)
+app.command()(doctor.doctor)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command and return its exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return app(arguments or ["--help"], prog_name="deeprebirth", standalone_mode=False) or 0
+    except typer.TyperException as error:
+        return _told(error.format_message(), MISTAKE)
+    except (KeyboardInterrupt, typer.Abort):
+        return _told(
+            "interrupted; what was measured is kept, and the same command goes on from there", INTERRUPTED
+        )
+    except UserError as error:
+        return _told(str(error), MISTAKE)
+    except Exception as error:
+        return _failure(error)
+
+
+def _failure(error: Exception) -> int:
+    """Tell of an error from the packages below, which are imported by now if they raised it."""
+    from pipeline.bundle import BundleNotVerified
+    from pipeline.verification import NotVerified
+    from targets import TargetError
+    from tuning import TuningError
+
+    if isinstance(error, TargetError):
+        return _told(str(error), MISTAKE)
+    if isinstance(error, TuningError | NotVerified | BundleNotVerified):
+        return _told(str(error), FAILURE)
+    raise error
+
+
+def _told(message: str, code: int) -> int:
+    print(f"deeprebirth: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
