@@ -1,0 +1,162 @@
+"""Make the report of a deployment from what its stages found out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+import targets
+import tuning
+from pipeline.building import Built
+from pipeline.network import Network, TensorSpec
+from pipeline.report.model import (
+    FOR_TIMING_ONLY,
+    Compared,
+    Device,
+    Latency,
+    Memory,
+    Merge,
+    Model,
+    Refusal,
+    Report,
+    Target,
+    Tensor,
+    Totals,
+    Tuning,
+    Verification,
+    speedup_of,
+)
+from relay_passes import MergePlan, cost
+
+VERSIONED = ("deeprebirth", "apache-tvm", "apache-tvm-ffi", "torch", "onnx", "onnxruntime")
+
+
+def collect(
+    network: Network,
+    target: targets.TargetInfo,
+    threads: int,
+    plan: MergePlan,
+    built: Compared[Built],
+    times: Compared[tuning.Latency],
+    merge_check: Verification,
+) -> Report:
+    """Make the report.
+
+    Parameters
+    ----------
+    network : Network
+        What was imported.
+    target : targets.TargetInfo
+        What was built for, and measured on.
+    threads : int
+        Cores that were used.
+    plan : MergePlan
+        The merges that were made, and the refusals.
+    built, times
+        Of the original and the merged network.
+    merge_check : Verification
+        The exact merges against the original, before anything was compiled.
+    """
+    device = Device(measured_on=target.measured_on(), emulated=target.emulated, threads=threads)
+    both = (built.original, built.merged)
+    latency = Compared[Latency](
+        original=_latency(times.original, built.original), merged=_latency(times.merged, built.merged)
+    )
+    speedup, note = speedup_of(latency, device)
+    untrained = any(not candidate.exact for candidate in plan.candidates)
+    return Report(
+        structure_only=untrained,
+        notices=(FOR_TIMING_ONLY,) if untrained else (),
+        model=Model(
+            name=network.name,
+            framework=network.framework,
+            source_digest=network.source_digest,
+            inputs=_tensors(network.inputs),
+            outputs=_tensors(network.outputs),
+        ),
+        target=Target(name=target.name, triple=target.triple, cpu=_cpu(target), threads=threads),
+        device=device,
+        versions={package: metadata.version(package) for package in VERSIONED},
+        merges=_merges(plan),
+        refusals=_refusals(plan),
+        totals=_compared(Totals, _totals, both),
+        latency_ms=latency,
+        speedup=speedup,
+        speedup_note=note,
+        memory=_compared(Memory, _memory, both),
+        verification=(merge_check, *(each.verification for each in both)),
+        tuning=_compared(Tuning, _tuning, both),
+    )
+
+
+def _compared(kind: type, of: Callable[[Built], Any], both: tuple[Built, Built]) -> Compared:
+    original, merged = map(of, both)
+    return Compared[kind](original=original, merged=merged)
+
+
+def _cpu(target: targets.TargetInfo) -> str:
+    return str(target.target().attrs["mcpu"])
+
+
+def _tensors(specs: tuple[TensorSpec, ...]) -> tuple[Tensor, ...]:
+    return tuple(Tensor(name=spec.name, shape=spec.shape, dtype=spec.dtype) for spec in specs)
+
+
+def _merges(plan: MergePlan) -> tuple[Merge, ...]:
+    return tuple(
+        Merge(
+            name=each.name,
+            kind=each.kind,
+            exact=each.exact,
+            layers=each.layers,
+            layers_removed=len(each.removed),
+            params_before=each.parameters_before,
+            params_after=each.parameters_after,
+            macs_before=each.macs_before,
+            macs_after=each.macs_after,
+        )
+        for each in plan.candidates
+    )
+
+
+def _refusals(plan: MergePlan) -> tuple[Refusal, ...]:
+    return tuple(
+        Refusal(name=each.name, kind=each.kind, layers=each.layers, reason=each.reason, detail=each.detail)
+        for each in plan.refusals
+    )
+
+
+def _totals(built: Built) -> Totals:
+    total = cost(built.candidate.module)
+    return Totals(macs=total.macs, params=total.parameters, layers=total.layers)
+
+
+def _latency(times: tuning.Latency, built: Built) -> Latency:
+    return Latency(
+        median=times.median_ms,
+        p90=times.p90_ms,
+        runs=times.runs,
+        tuned_trials=built.trials,
+        untuned=built.untuned_ms,
+    )
+
+
+def _memory(built: Built) -> Memory:
+    return Memory(
+        planned_bytes=built.compiled.planned_bytes,
+        library_bytes=built.compiled.library.stat().st_size,
+        weights_bytes=sum(array.nbytes for array in built.compiled.params.values()),
+    )
+
+
+def _tuning(built: Built) -> Tuning:
+    return Tuning(
+        tasks=len(built.tuned.tasks),
+        trials=built.trials,
+        records_applied=built.compiled.records_applied,
+        functions=built.compiled.functions_total,
+        untuned=tuple(built.compiled.untuned),
+        seconds=built.tuned.seconds,
+        failed=sum(task.failed for task in built.tuned.tasks),
+    )
