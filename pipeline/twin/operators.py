@@ -322,10 +322,6 @@ def _take(attrs: Any) -> Function:
     return run
 
 
-def _pixel_shuffle(attrs: Any) -> Function:
-    return lambda x: F.pixel_shuffle(x, int(attrs.upscale_factor))
-
-
 _COORDINATES: dict[str, Callable[[Tensor, int, int], Tensor]] = {
     "half_pixel": lambda x, source, target: (x + 0.5) * (source / target) - 0.5,
     "align_corners": lambda x, source, target: x * ((source - 1) / max(target - 1, 1)),
@@ -456,7 +452,6 @@ OPERATORS: dict[str, Operator] = {
     "nn.max_pool2d": _max_pool(2),
     "nn.max_pool3d": _max_pool(3),
     "nn.pad": _pad_operator,
-    "nn.pixel_shuffle": _pixel_shuffle,
     "nn.prelu": _prelu,
     "nn.softmax": lambda attrs: lambda x: F.softmax(x, int(attrs.axis)),
     "nn.softplus": lambda attrs: lambda x: F.softplus(x, float(attrs.beta), float(attrs.threshold)),
