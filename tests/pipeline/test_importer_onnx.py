@@ -1,0 +1,394 @@
+"""ONNX: the cases that importers get wrong or refuse badly, on models of one to five nodes.
+
+A model that is imported has been compared with onnxruntime by the importer itself; the tests check again
+where a size or a value is at stake.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from pipeline.errors import ImportRefused, ModelNotReadable, ShapeNeeded, UserError
+from pipeline.importer import load_network
+from pipeline.network import Network
+from pipeline.twin import evaluate
+
+IMAGE = (1, 3, 17, 17)
+GENERATOR = np.random.default_rng(0)
+KERNEL = GENERATOR.normal(size=(4, 3, 3, 3)).astype("float32")
+CHANNELS = GENERATOR.uniform(0.5, 1, 3).astype("float32")
+
+node = helper.make_node
+
+
+@pytest.fixture
+def load(tmp_path: Path):
+    """Write a model with the input x and import it."""
+
+    def write_and_load(
+        nodes: Sequence[onnx.NodeProto],
+        shape: Sequence[int | str] = IMAGE,
+        outputs: Sequence[str] = ("y",),
+        weights: Mapping[str, np.ndarray] | None = None,
+        opset: int = 13,
+        input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> Network:
+        graph = helper.make_graph(
+            nodes,
+            "graph",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+            [numpy_helper.from_array(np.asarray(value), name) for name, value in (weights or {}).items()],
+        )
+        opsets = [helper.make_opsetid("", opset)]
+        path = tmp_path / "modèle à un nœud.onnx"
+        onnx.save_model(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+        return load_network(path, input_shapes=input_shapes)
+
+    return write_and_load
+
+
+def refusal(load, *arguments, error: type[UserError] = ImportRefused, **options) -> str:
+    with pytest.raises(error) as caught:
+        load(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def layers(network: Network) -> list[str]:
+    return [binding.var.name for block in network.module["main"].body.blocks for binding in block.bindings]
+
+
+# I1
+
+
+@pytest.mark.parametrize("operator", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER"])
+def test_same_padding_keeps_ceil_of_size_over_stride(load, operator, mode):
+    pool = node(operator, ["x"], ["y"], "pool", kernel_shape=[2, 2], strides=[2, 2], auto_pad=mode)
+    assert load([pool], (1, 3, 11, 11)).outputs[0].shape == (1, 3, 6, 6)
+
+
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+@pytest.mark.parametrize("size", [10, 11])
+def test_automatic_padding_of_convolutions(load, mode, size):
+    conv = node("Conv", ["x", "w"], ["c"], "conv", strides=[2, 2], auto_pad=mode)
+    up = node("ConvTranspose", ["c", "w"], ["y"], "up", strides=[2, 2], auto_pad=mode)
+    load([conv, up], (1, 3, size, size), weights={"w": KERNEL})
+
+
+def test_the_output_size_of_a_transposed_convolution(load):
+    up = node("ConvTranspose", ["x", "w"], ["y"], "up", strides=[2, 2], output_shape=[22, 22])
+    network = load([up], (1, 4, 11, 11), weights={"w": KERNEL})
+    assert network.outputs[0].shape == (1, 3, 22, 22)
+
+
+def test_a_symbolic_size_is_refused_with_node_and_dimension(load):
+    pool = node("MaxPool", ["x"], ["y"], "pool", kernel_shape=[2, 2], auto_pad="SAME_LOWER")
+    message = refusal(load, [pool], (1, 3, 11, "width"), error=ShapeNeeded)
+    for part in ("'x'", "dimension 3", "'width'", "MaxPool 'pool'", "--input-shape x:1x3x11x"):
+        assert part in message
+
+
+def test_same_padding_with_dilation_is_refused(load):
+    options = {"kernel_shape": [3, 3], "dilations": [2, 2], "auto_pad": "SAME_UPPER"}
+    message = refusal(load, [node("AveragePool", ["x"], ["y"], "pool", **options)], opset=19)
+    assert "AveragePool 'pool'" in message
+    assert "dilation" in message
+
+
+# I2, I3, I5, I6
+
+
+@pytest.mark.parametrize(("operator", "size", "wanted"), [("AveragePool", 17, 9), ("MaxPool", 11, 6)])
+def test_a_ceil_window_wholly_in_padding_is_left_out(load, operator, size, wanted):
+    pool = node(operator, ["x"], ["y"], kernel_shape=[2, 2], strides=[2, 2], pads=[1] * 4, ceil_mode=1)
+    network = load([pool], (1, 3, size, size))
+    assert network.outputs[0].shape == (1, 3, wanted, wanted)
+    assert np.isfinite(network.golden.outputs["y"]).all()
+
+
+def test_sizes_after_a_ceil_pool_are_folded_right(load):
+    """ONNX's shape inference says 7x7 after the pool, which is 6x6."""
+    nodes = [
+        node("MaxPool", ["x"], ["p"], kernel_shape=[2, 2], strides=[2, 2], pads=[1] * 4, ceil_mode=1),
+        node("Shape", ["p"], ["s"]),
+        node("Slice", ["s", "two", "four"], ["size"]),
+        node("Concat", ["one", "size"], ["shape"], axis=0),
+        node("Expand", ["w", "shape"], ["y"]),
+    ]
+    weights = {
+        "two": np.array([2]),
+        "four": np.array([4]),
+        "one": np.array([1, 3]),
+        "w": CHANNELS.reshape(1, 3, 1, 1),
+    }
+    nodes.append(node("Add", ["p", "y"], ["z"]))
+    assert load(nodes, (1, 3, 11, 11), ("z",), weights).outputs[0].shape == (1, 3, 6, 6)
+
+
+@pytest.mark.parametrize("opset", [11, 19, 22])
+@pytest.mark.parametrize("counted", [0, 1])
+@pytest.mark.parametrize(("size", "stride"), [(16, 2), (12, 3)])
+def test_the_border_of_an_average_pool_with_ceil(load, opset, counted, size, stride):
+    options = {"kernel_shape": [3, 3], "pads": [1] * 4, "ceil_mode": 1, "count_include_pad": counted}
+    load(
+        [node("AveragePool", ["x"], ["y"], strides=[stride] * 2, **options)], (1, 3, size, size), opset=opset
+    )
+
+
+def test_padding_never_wins_a_max_pool(load):
+    network = load([node("MaxPool", ["x"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[0, 0, 1, 1])])
+    (pooled,) = evaluate(network.module, [-1 - np.abs(network.golden.inputs["x"])])
+    assert pooled.max() < -1
+
+
+# I7
+
+
+FLATTEN = [
+    node("Shape", ["x"], ["s"]),
+    node("Gather", ["s", "zero"], ["n"], axis=0),
+    node("Unsqueeze", ["n", "axis"], ["n1"]),
+    node("Concat", ["n1", "rest"], ["shape"], axis=0),
+    node("Reshape", ["x", "shape"], ["y"], "flatten"),
+]
+FLATTEN_WEIGHTS = {"zero": np.int64(0), "axis": np.array([0]), "rest": np.array([-1])}
+
+
+def test_a_shape_computed_from_a_fixed_size_is_folded(load):
+    network = load(FLATTEN, (2, 3, 4, 4), weights=FLATTEN_WEIGHTS)
+    assert layers(network) == ["reshape_1", "gv"]
+    assert network.outputs[0].shape == (2, 48)
+
+
+def test_a_shape_computed_from_a_symbolic_size_needs_it(load):
+    message = refusal(load, FLATTEN, ("N", 3, 4, 4), weights=FLATTEN_WEIGHTS, error=ShapeNeeded)
+    assert "--input-shape x:1x3x4x4" in message
+
+
+def test_a_size_given_fixes_a_symbolic_one(load):
+    network = load(FLATTEN, ("N", 3, 4, 4), weights=FLATTEN_WEIGHTS, input_shapes={"x": (5, 3, 4, 4)})
+    assert network.inputs[0].shape == (5, 3, 4, 4)
+    assert network.outputs[0].shape == (5, 48)
+
+
+def test_a_shape_computed_from_values_is_refused(load):
+    nodes = [node("Cast", ["x"], ["s"], to=TensorProto.INT64), node("Reshape", ["x", "s"], ["y"], "odd")]
+    assert "Reshape 'odd': its shape is computed at run time" in refusal(load, nodes, (4,))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "part"),
+    [
+        ({"x": (1, 4, 9, 9)}, "1x4x9x9 contradicts"),
+        ({"z": (1,)}, "inputs are x"),
+        ({"x": (1, 3, 0, 9)}, "at least 1"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_told(load, shapes, part):
+    assert part in refusal(load, [node("Relu", ["x"], ["y"])], (1, 3, "h", 9), input_shapes=shapes)
+
+
+# I8, I9
+
+
+def test_batch_norm_in_training_mode_is_refused(load):
+    norm = node("BatchNormalization", ["x", *"wwww"], ["y", "mean", "var"], "norm", training_mode=1)
+    message = refusal(load, [norm], weights={"w": CHANNELS}, opset=15)
+    assert "BatchNormalization 'norm': batch norm in training mode" in message
+
+
+def test_a_used_second_output_of_batch_norm_is_refused(load):
+    norm = node("BatchNormalization", ["x", *"wwww"], ["y", "mean", "var", "m", "v"], "norm")
+    message = refusal(load, [norm], outputs=("y", "mean"), weights={"w": CHANNELS}, opset=9)
+    assert "'mean', a batch statistic, is used" in message
+
+
+# I10, I11, I12
+
+
+def test_constant_nodes_are_weights_and_a_norm_may_have_two_users(load):
+    nodes = [
+        node("Constant", [], ["conv.weight"], value=numpy_helper.from_array(KERNEL)),
+        node("Conv", ["x", "conv.weight"], ["c"]),
+        node("BatchNormalization", ["c", *"wwww"], ["n"], "norm"),
+        node("Relu", ["n"], ["r"]),
+        node("Add", ["n", "r"], ["y"]),
+    ]
+    assert layers(load(nodes, weights={"w": np.ones(4, "float32")}))[0] == "conv"
+
+
+def test_all_unsupported_operators_are_named_with_their_nodes(load):
+    branch = {
+        f"{name}_branch": helper.make_graph(
+            [node(operator, ["x"], ["b"], f"in {name}")],
+            name,
+            [],
+            [helper.make_tensor_value_info("b", TensorProto.FLOAT, None)],
+        )
+        for name, operator in (("then", "Relu"), ("else", "Det"))
+    }
+    nodes = [
+        node("LSTM", ["x", "w", "w"], ["q"], "lstm1", hidden_size=4),
+        node("LSTM", ["q", "w", "w"], ["r"], "lstm2", hidden_size=4),
+        node("ConvInteger", ["r", "w"], ["z"]),
+        node("If", ["condition"], ["i"], "choice", **branch),
+        node("FusedConv", ["i", "w"], ["y"], "fused", domain="com.microsoft"),
+    ]
+    weights = {"w": KERNEL, "condition": np.array(True)}
+    message = refusal(load, nodes, ("N", 3, 17), weights=weights)
+    for part in (
+        "LSTM (lstm1, lstm2)",
+        "ConvInteger (z)",
+        "If (choice)",
+        "Det (in else)",
+        "FusedConv (fused)",
+    ):
+        assert part in message
+
+
+def test_made_weights_are_constants_and_sums_additions(load):
+    half = helper.make_tensor("value", TensorProto.FLOAT, [1], [0.5])
+    nodes = [
+        node("ConstantOfShape", ["shape"], ["conv_w"], value=half),
+        node("Conv", ["x", "conv_w"], ["c"]),
+        node("Sum", ["c", "c"], ["d"]),
+        node("Sum", ["c", "d", "d"], ["y"]),
+    ]
+    network = load(nodes, weights={"shape": np.array([4, 3, 3, 3])})
+    assert layers(network) == ["conv", "add_1", "add_2", "add_3", "gv"]
+
+
+def test_a_constant_larger_than_memory_is_refused(load):
+    nodes = [node("ConstantOfShape", ["shape"], ["c"], "huge"), node("Add", ["x", "c"], ["y"])]
+    message = refusal(load, nodes, weights={"shape": np.array([10**6, 10**6])})
+    assert "ConstantOfShape 'huge'" in message
+
+
+# Others
+
+
+def test_a_transposed_weight_keeps_its_name(load):
+    nodes = [
+        node("Flatten", ["x"], ["f"]),
+        node("Transpose", ["classifier/fc_w_0"], ["t"], perm=[1, 0]),
+        node("MatMul", ["f", "t"], ["y"]),
+    ]
+    weights = {"classifier/fc_w_0": GENERATOR.normal(size=(100, 12)).astype("float32")}
+    assert "classifier/fc" in layers(load(nodes, (1, 3, 2, 2), weights=weights))
+
+
+def test_lrn_over_an_even_number_of_channels_is_refused(load):
+    assert "LRN 'norm1'" in refusal(load, [node("LRN", ["x"], ["y"], "norm1", size=4)])
+
+
+def test_used_indices_of_a_max_pool_are_refused(load):
+    pool = node("MaxPool", ["x"], ["y", "indices"], "pool", kernel_shape=[2, 2])
+    cast = node("Cast", ["indices"], ["z"], to=TensorProto.FLOAT)
+    assert "MaxPool 'pool': its second output" in refusal(load, [pool, cast], outputs=("y", "z"))
+    load([pool])
+
+
+def test_several_refusals_are_told_at_once(load):
+    nodes = [
+        node("LRN", ["x"], ["l"], "norm1", size=4),
+        node("MaxPool", ["l"], ["p", "y"], "pool", kernel_shape=[2, 2]),
+    ]
+    message = refusal(load, nodes)
+    assert "norm1" in message
+    assert "pool" in message
+
+
+def test_dropout_is_gone(load):
+    assert layers(load([node("Relu", ["x"], ["r"]), node("Dropout", ["r"], ["y", "mask"])])) == [
+        "relu_1",
+        "gv",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("operator", "opset", "options"),
+    [
+        ("Upsample", 9, {"mode": "nearest"}),
+        ("Upsample", 9, {"mode": "linear"}),
+        ("Resize", 10, {"mode": "nearest"}),
+        ("Resize", 13, {"mode": "linear"}),
+        ("Resize", 13, {"mode": "nearest", "coordinate_transformation_mode": "asymmetric"}),
+    ],
+)
+def test_resizing(load, operator, opset, options):
+    inputs = ["x", "scales"] if opset < 11 else ["x", "", "scales"]
+    resize = node(operator, inputs, ["y"], **options)
+    scales = {"scales": np.array([1, 1, 2, 3], "float32")}
+    assert load([resize], weights=scales, opset=opset).outputs[0].shape == (1, 3, 34, 51)
+
+
+def test_the_golden_values_are_those_of_onnxruntime_on_the_file(load, tmp_path):
+    network = load([node("Conv", ["x", "w"], ["c"]), node("Softmax", ["c"], ["y"])], weights={"w": KERNEL})
+    session = onnxruntime.InferenceSession(tmp_path / "modèle à un nœud.onnx")
+    (wanted,) = session.run(None, network.golden.inputs)
+    np.testing.assert_allclose(network.golden.outputs["y"], wanted, rtol=1e-5)
+    np.testing.assert_allclose(evaluate(network.module, [network.golden.inputs["x"]])[0], wanted, rtol=1e-4)
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"This is no model.\n" * 20, b"\x08\x07", b"PK\x03\x04" + b"\0" * 50]
+)
+def test_a_file_that_is_no_model_is_told(tmp_path, content):
+    path = tmp_path / "fausse clé.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelNotReadable, match=r"fausse clé\.onnx") as caught:
+        load_network(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cut_file_is_told(load, tmp_path):
+    load([node("Conv", ["x", "w"], ["y"])], weights={"w": KERNEL})
+    whole = (tmp_path / "modèle à un nœud.onnx").read_bytes()
+    path = tmp_path / "cut.onnx"
+    for length in (len(whole) // 4, len(whole) // 2, len(whole) - 10):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ModelNotReadable):
+            load_network(path)
+
+
+def test_a_missing_file_is_told(tmp_path):
+    with pytest.raises(ModelNotReadable, match=r"nothing\.onnx does not exist"):
+        load_network(tmp_path / "nothing.onnx")
+
+
+def test_a_directory_is_told(tmp_path):
+    with pytest.raises(ModelNotReadable, match="cannot be read"):
+        load_network(str(tmp_path))
+
+
+def test_an_invalid_graph_is_told(load):
+    assert "not a valid ONNX model" in refusal(load, [node("Relu", ["no"], ["y"])], error=ModelNotReadable)
+
+
+def test_a_missing_weights_file_is_told(tmp_path):
+    path = tmp_path / "split.onnx"
+    weight = numpy_helper.from_array(np.ones((64, 64), "float32"), "w")
+    graph = helper.make_graph(
+        [node("MatMul", ["x", "w"], ["y"])],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 64))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 64))],
+        [weight],
+    )
+    opsets = [helper.make_opsetid("", 13)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    onnx.save_model(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    load_network(path)
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(ModelNotReadable, match="cannot be read"):
+        load_network(path)
