@@ -20,20 +20,16 @@ from tvm.s_tir.meta_schedule.runner import (
 )
 
 from tuning import session
-from tuning.errors import TuningError
 from tuning.session import RpcConfig
 from tuning.workers import Call, Outcome, WorkerPool
 
 TRIAL_SECONDS = 15.0
 EVALUATOR = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=20, enable_cpu_cache_flush=False)
 _WAIT_SECONDS = 30.0
+_RETURN_SECONDS = 60.0
 _TRANSFER_SECONDS = 30.0
 _TRIALS_PER_WORKER = 500
-_CRASH = re.compile(r"kShutdown|reset by peer|Broken pipe|closed by peer|end of file|Socket", re.IGNORECASE)
-
-
-class DeviceLost(TuningError):
-    """The device went away; what was being measured on it says nothing about the candidate."""
+_BROKEN = re.compile(r"kShutdown|reset by peer|broken pipe|closed by peer|end of file|socket", re.IGNORECASE)
 
 
 @derived_object
@@ -61,10 +57,13 @@ class SessionRunner(PyRunner):
     def measure(self, runner_input: RunnerInput) -> RunnerResult:
         """Measure one candidate.
 
+        A broken connection is the candidate's fault or the device's (it restarted): the candidate is measured
+        once more when the device is there.
+
         Raises
         ------
-        DeviceLost
-            If no device serves the key any more.
+        TuningError
+            If the device does not come back.
         """
         arguments = (
             self._config,
@@ -73,29 +72,32 @@ class SessionRunner(PyRunner):
             str(runner_input.device_type),
             tuple(info.as_json() for info in runner_input.args_info),
         )
-        bound = self._trial_seconds + _WAIT_SECONDS + _TRANSFER_SECONDS
-        outcome = self._pool.run([Call(measure_candidate, arguments, bound)])[0]
+        outcome = self._attempt(arguments)
+        if self._broke(outcome):
+            outcome = self._attempt(arguments)
         if outcome.cause is None:
             return _checked(outcome.value)
-        self._require_device(outcome)
         return RunnerResult(None, f"run failed: {self._in_words(outcome)}")
 
     def close(self) -> None:
         """End the worker process."""
         self._pool.close()
 
-    def _require_device(self, outcome: Outcome) -> None:
-        try:
-            session.wait_for_device(self._config, _WAIT_SECONDS)
-        except TuningError as error:
-            raise DeviceLost(f"lost the device in a trial ({outcome.cause}): {error}") from None
+    def _attempt(self, arguments: tuple) -> Outcome:
+        bound = self._trial_seconds + _WAIT_SECONDS + _TRANSFER_SECONDS
+        outcome = self._pool.run([Call(measure_candidate, arguments, bound)])[0]
+        if outcome.cause is not None:
+            session.wait_for_device(self._config, _RETURN_SECONDS)
+        return outcome
+
+    def _broke(self, outcome: Outcome) -> bool:
+        broken = outcome.cause is not None and _BROKEN.search(outcome.cause) is not None
+        return broken and outcome.seconds < self._trial_seconds
 
     def _in_words(self, outcome: Outcome) -> str:
         if outcome.seconds >= self._trial_seconds:
             return f"took longer than {self._trial_seconds:g} s"
-        if _CRASH.search(outcome.cause):
-            return "the code crashed on the device"
-        return outcome.cause
+        return "the code crashed on the device" if self._broke(outcome) else outcome.cause
 
 
 @derived_object

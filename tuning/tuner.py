@@ -16,23 +16,21 @@ from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.analysis import estimate_tir_flops
 from tvm.s_tir.meta_schedule.builder import BuilderInput
 from tvm.s_tir.meta_schedule.runner import RunnerInput, RunnerResult
-from tvm.s_tir.meta_schedule.search_strategy import EvolutionarySearch, MeasureCandidate
+from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
 
 from targets import TargetInfo
 from tuning import database as db
-from tuning.budget import ROUND, TaskState, next_round
+from tuning.budget import TaskState, next_round
 from tuning.builder import CandidateBuilder
 from tuning.database import Cleaning
 from tuning.errors import TuningError
 from tuning.intrinsics import import_cpu_intrinsics
 from tuning.prepare import prepare
-from tuning.runner import DeviceLost, SessionRunner
-from tuning.session import Session
+from tuning.runner import SessionRunner
+from tuning.search import Search, cost_model
+from tuning.session import Session, require_device
 
-_POPULATION = 128
-_WARM_UP_TRIALS = 32
 _HEAVY_OPERATORS = ("conv", "matmul", "dense")
-_MOST_DEVICE_LOSSES = 3
 
 
 @dataclass(frozen=True)
@@ -114,12 +112,11 @@ class _Task:
     """A task, its search, and what is known of it."""
 
     name: str
-    context: ms.TuneContext
+    search: Search
     workload: ms.database.Workload
     state: TaskState
     failed: int = 0
     measured: set[str] = field(default_factory=set)
-    searching: bool = False
 
 
 def tune(
@@ -187,23 +184,12 @@ def _tasks(module: IRModule, target: TargetInfo, database: ms.database.Database,
 def _task(
     extracted: ms.ExtractedTask, target: TargetInfo, database: ms.database.Database, seed: int
 ) -> _Task:
-    context = ms.TuneContext(
-        extracted.dispatched[0],
-        target=extracted.target,
-        space_generator="post-order-apply",
-        search_strategy=EvolutionarySearch(
-            population_size=_POPULATION, init_min_unmeasured=2 * ROUND, genetic_num_iters=3
-        ),
-        task_name=extracted.task_name,
-        rand_state=seed,
-        num_threads=target.threads,
+    module = extracted.dispatched[0]
+    heavy = any(word in extracted.task_name for word in _HEAVY_OPERATORS)
+    state = TaskState(int(extracted.weight), float(estimate_tir_flops(module)), heavy)
+    return _Task(
+        extracted.task_name, Search(module, target, seed, heavy), database.commit_workload(module), state
     )
-    state = TaskState(
-        weight=int(extracted.weight),
-        flop=float(estimate_tir_flops(context.mod)),
-        heavy=any(word in extracted.task_name for word in _HEAVY_OPERATORS),
-    )
-    return _Task(extracted.task_name, context, database.commit_workload(context.mod), state)
 
 
 def _recall(tasks: list[_Task], database: ms.database.Database) -> None:
@@ -244,9 +230,7 @@ class _Run:
         self._reused = self.done
         self._failures: dict[str, int] = {}
         self._started = time.monotonic()
-        self._cost_model = ms.cost_model.XGBModel(
-            num_warmup_samples=_WARM_UP_TRIALS, num_tuning_cores=target.threads
-        )
+        self._cost_model = cost_model(target)
 
     @property
     def done(self) -> int:
@@ -256,6 +240,7 @@ class _Run:
     @contextmanager
     def on_device(self, session: Session) -> Iterator[None]:
         """Start builder and runner, and end them."""
+        require_device(session.rpc_config)
         self._builder = CandidateBuilder(self._target.require_compiler(), self._target.threads)
         self._runner = SessionRunner(session.rpc_config)
         try:
@@ -266,19 +251,14 @@ class _Run:
 
     def tune(self) -> None:
         """Make rounds until the trials are made or no task has new candidates."""
-        losses = 0
         while (choice := next_round(self._states, self._trials - self.done)) is not None:
             index, size = choice
-            candidates = self._search(self._tasks[index], size)
-            if not candidates:
-                self._tasks[index].state.exhausted = True
-                continue
-            try:
+            task = self._tasks[index]
+            candidates = task.search.candidates(size, task.measured, self._database, self._cost_model)
+            if candidates:
                 self._measure(index, candidates)
-            except DeviceLost:
-                losses += 1
-                if losses == _MOST_DEVICE_LOSSES:
-                    raise
+            else:
+                task.state.exhausted = True
 
     def result(self, cleaning: Cleaning, seconds: float) -> TuningResult:
         """Sum up."""
@@ -291,32 +271,17 @@ class _Run:
             seconds=seconds,
         )
 
-    def _search(self, task: _Task, size: int) -> list[MeasureCandidate]:
-        """Return up to ``size`` candidates of which the database holds none."""
-        if not task.searching:
-            task.context.pre_tuning(
-                max_trials=1 << 20,
-                num_trials_per_iter=ROUND,
-                database=self._database,
-                cost_model=self._cost_model,
-            )
-            task.searching = True
-        found = task.context.generate_measure_candidates() or []
-        fresh = {db.trace_key(each.sch.trace): each for each in found}
-        return [each for key, each in fresh.items() if key not in task.measured][:size]
-
     def _measure(self, index: int, candidates: list[MeasureCandidate]) -> None:
         """Build and measure candidates; each result is kept at once."""
         task = self._tasks[index]
-        target = task.context.target
+        target = self._target.target()
         built = self._builder.build([BuilderInput(each.sch.mod, target) for each in candidates])
         results: list[RunnerResult] = []
         for candidate, artefact in zip(candidates, built, strict=True):
             results.append(self._run(candidate, artefact))
             self._keep(task, candidate, results[-1])
             self._report(index)
-        task.context.notify_runner_results(candidates, results)
-        self._cost_model.update(task.context, candidates, results)
+        task.search.learn(candidates, results, self._cost_model)
 
     def _run(self, candidate: MeasureCandidate, artefact: ms.builder.BuilderResult) -> RunnerResult:
         if artefact.error_msg is not None:
@@ -335,7 +300,9 @@ class _Run:
         run_secs = result.run_secs or [db.FAILED_SECONDS]
         trace = candidate.sch.trace
         self._database.commit_tuning_record(
-            ms.database.TuningRecord(trace, task.workload, run_secs, task.context.target, candidate.args_info)
+            ms.database.TuningRecord(
+                trace, task.workload, run_secs, self._target.target(), candidate.args_info
+            )
         )
         _note(task, db.trace_key(trace), db.best_seconds(run_secs))
 
