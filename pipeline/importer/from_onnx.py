@@ -22,6 +22,7 @@ from pipeline.golden import onnx_golden, random_inputs
 from pipeline.importer.imported import Imported
 from pipeline.importer.onnx_constants import constants, fold_constants
 from pipeline.importer.onnx_file import check_onnx, fix_input_shapes, network_inputs, read_onnx
+from pipeline.importer.onnx_names import name_anonymous_weights
 from pipeline.importer.onnx_rules import correct, refuse_unsupported
 from pipeline.network import TensorSpec
 
@@ -52,12 +53,12 @@ def import_onnx(path: Path, input_shapes: Mapping[str, tuple[int, ...]], seed: i
     source.CopyFrom(model)
     shapes = fold_constants(model)
     correct(model, shapes, constants(model.graph))
+    inputs = tuple(_input_spec(value) for value in network_inputs(source.graph))
+    golden = onnx_golden(source, random_inputs(inputs, seed))
     for output in model.graph.output:
         if output.name not in shapes:
             raise ImportRefused(f"the size of output {output.name!r} is known only at run time")
     module, weights = _to_relax(model)
-    inputs = tuple(_input_spec(value) for value in network_inputs(source.graph))
-    golden = onnx_golden(source, random_inputs(inputs, seed))
     return Imported(
         module=module,
         weights=weights,
@@ -72,6 +73,7 @@ def import_onnx(path: Path, input_shapes: Mapping[str, tuple[int, ...]], seed: i
 
 
 def _to_relax(model: onnx.ModelProto) -> tuple[tvm.IRModule, Weights]:
+    name_anonymous_weights(model.graph)
     _write_integers_as_nodes(model.graph)
     printed = io.StringIO()
     try:

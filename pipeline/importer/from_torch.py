@@ -24,7 +24,7 @@ from pipeline.files import sha256
 from pipeline.golden import random_inputs, torch_golden
 from pipeline.importer.imported import Imported
 from pipeline.importer.torch_archive import load_archive
-from pipeline.importer.torch_rules import CONVERTERS, refuse_unsupported
+from pipeline.importer.torch_rules import CONVERTERS, refuse_recurrent, refuse_unsupported
 from pipeline.network import TensorSpec
 
 ExportedProgram = torch.export.ExportedProgram
@@ -67,6 +67,7 @@ def import_torch(
     inputs = _input_specs(program)
     outputs = _outputs(program)
     _refuse_wrong_shapes(inputs, input_shapes)
+    refuse_recurrent(program)
     decomposed = _decompose(program)
     refuse_unsupported(decomposed)
     module, weights = _to_relax(decomposed)
@@ -203,7 +204,7 @@ def _to_relax(program: ExportedProgram) -> tuple[tvm.IRModule, dict[str, np.ndar
         for spec in program.graph_signature.input_specs
         if spec.kind is InputKind.PARAMETER
     }
-    weights = {target: program.state_dict[target].detach().numpy() for target in names.values()}
+    weights = {target: program.state_dict[target].detach().cpu().numpy() for target in names.values()}
     return _with_weight_names(module, names), weights
 
 

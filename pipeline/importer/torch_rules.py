@@ -47,6 +47,19 @@ def refuse_unsupported(program: torch.export.ExportedProgram) -> None:
         raise ImportRefused("; ".join(reasons))
 
 
+def refuse_recurrent(program: torch.export.ExportedProgram) -> None:
+    """Name the recurrent layers, which torch's decomposition would unroll beyond recognition.
+
+    Raises
+    ------
+    ImportRefused
+    """
+    calls = [node for node in program.graph.nodes if node.op == "call_function"]
+    found = [f"{_name(node)} ({_layer(node)})" for node in calls if _name(node) in RECURRENT]
+    if found:
+        raise ImportRefused(f"operators that cannot be imported: {'; '.join(found)}")
+
+
 def _name(node: torch.fx.Node) -> str:
     return getattr(node.target, "__name__", str(node.target))
 
@@ -96,6 +109,8 @@ RANDOM = (
     *("bernoulli.p", "exponential.default", "rand.default", "rand_like.default"),
     *("randn.default", "randn_like.default", "native_dropout.default"),
 )
+
+RECURRENT = ("gru.input", "lstm.input", "rnn_relu.input", "rnn_tanh.input")
 
 RULES: dict[str, Rule] = {
     "_native_batch_norm_legit.no_stats": _batch_norm_without_statistics,

@@ -284,6 +284,19 @@ def test_a_transposed_weight_keeps_its_name(load):
     assert "classifier/fc" in layers(load(nodes, (1, 3, 2, 2), weights=weights))
 
 
+def test_a_weight_without_a_name_gets_its_layers(load):
+    conv = node("Conv", ["x", "onnx::Conv_497", "onnx::Conv_498"], ["y"], "/layer1/conv1/Conv")
+    weights = {"onnx::Conv_497": KERNEL, "onnx::Conv_498": np.ones(4, "float32")}
+    assert layers(load([conv], weights=weights))[0] == "/layer1/conv1/Conv"
+
+
+def test_a_size_the_layers_cannot_have_is_told(load):
+    nodes = [node("Flatten", ["x"], ["f"]), node("MatMul", ["f", "w"], ["y"], "fc")]
+    weights = {"w": np.ones((48, 5), "float32")}
+    message = refusal(load, nodes, (1, 3, "h", 4), weights=weights, input_shapes={"x": (1, 3, 5, 4)})
+    assert "fc" in message
+
+
 def test_lrn_over_an_even_number_of_channels_is_refused(load):
     assert "LRN 'norm1'" in refusal(load, [node("LRN", ["x"], ["y"], "norm1", size=4)])
 

@@ -190,6 +190,11 @@ def test_all_unsupported_operators_are_named_with_their_layers():
     assert "fractional_max_pool2d.default (1)" in message
 
 
+def test_recurrent_layers_are_named():
+    module = nn.Sequential(nn.Flatten(2), nn.LSTM(289, 4))
+    assert "lstm.input (1)" in refusal(lambda: load(module))
+
+
 def test_random_operators_are_refused():
     assert "rand_like" in refusal(lambda: load(Lambda(lambda x: x + torch.rand_like(x))))
 
