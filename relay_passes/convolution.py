@@ -13,16 +13,19 @@ from tvm import relax
 
 from relay_passes.canonicalize.fold_constants import constant
 from relay_passes.graph import Emitter, Graph, array_of, operator_of, shape_of
+from relay_passes.merge import Refused
+from relay_passes.merge_plan import Reason
 
 ACTIVATIONS = ("nn.relu", "clip", "nn.leakyrelu", "nn.prelu", "sigmoid", "tanh", "nn.silu", "nn.gelu")
 SCALES = ("multiply", "add")
+LAYOUTS = ("NCHW", "OIHW", "NCHW")
 
 
 @dataclass(frozen=True)
 class Convolution:
     """An `nn.conv2d` in NCHW with a constant kernel (O, I / groups, KH, KW).
 
-    `padding` is top, left, bottom, right.
+    `padding` is top, left, bottom, right; `out_dtype` is that of the operator, usually None.
     """
 
     var: relax.Var
@@ -32,6 +35,7 @@ class Convolution:
     padding: tuple[int, int, int, int]
     dilation: tuple[int, int]
     groups: int
+    out_dtype: str | None
 
     @classmethod
     def at(cls, graph: Graph, var: relax.Expr) -> Convolution | None:
@@ -41,6 +45,8 @@ class Convolution:
         if weight is None:
             return None
         attributes = call.attrs
+        if (attributes.data_layout, attributes.kernel_layout, attributes.out_layout) != LAYOUTS:
+            return None
         return cls(
             var,
             call.args[0],
@@ -49,6 +55,7 @@ class Convolution:
             tuple(int(p) for p in attributes.padding),
             tuple(int(d) for d in attributes.dilation),
             int(attributes.groups),
+            attributes.out_dtype,
         )
 
     @property
@@ -57,9 +64,14 @@ class Convolution:
         return self.var.name
 
     @property
+    def kernel(self) -> tuple[int, int]:
+        """Height and width of the kernel in taps."""
+        return self.weight.shape[2:]
+
+    @property
     def window(self) -> tuple[int, int]:
         """Height and width of the input that one output reads: the dilated kernel."""
-        return tuple((k - 1) * d + 1 for k, d in zip(self.weight.shape[2:], self.dilation, strict=True))
+        return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
     def emit(self, emit: Emitter, source: relax.Expr) -> relax.Var:
         """Add the convolution of `source` (a new expression) under its name."""
@@ -70,18 +82,19 @@ class Convolution:
             padding=self.padding,
             dilation=self.dilation,
             groups=self.groups,
+            out_dtype=self.out_dtype,
         )
         return emit.layer(self.name, call)
 
 
 @dataclass(frozen=True)
 class ChannelLayer:
-    """A layer behind a convolution that treats each element of a channel alike.
+    """A layer on (N, C, H, W) that treats each element of a channel alike and keeps the shape.
 
     `by` is its constant, (1, C, 1, 1) or (C,), or None.
     """
 
-    name: str
+    var: relax.Var
     call: relax.Call
     by: np.ndarray | None
 
@@ -89,22 +102,32 @@ class ChannelLayer:
     def at(cls, graph: Graph, var: relax.Expr) -> ChannelLayer | None:
         """The channel-wise layer that computes `var`, or None."""
         call = graph.call(var, *ACTIVATIONS, *SCALES)
-        if call is None:
+        if call is None or call.ty.ndim != 4 or shape_of(call) != shape_of(call.args[0]):
             return None
+        channels = shape_of(call)[1]
         if operator_of(call) in SCALES:
             by = array_of(call.args[1])
-            if by is None or by.shape != (1, shape_of(call)[1], 1, 1):
-                return None
-            return cls(var.name, call, by)
+            return None if by is None or by.shape != (1, channels, 1, 1) else cls(var, call, by)
         if operator_of(call) == "nn.prelu":
             by = array_of(call.args[1])
-            return None if by is None else cls(var.name, call, by)
-        return cls(var.name, call, None)
+            is_by_channel = by is not None and by.shape == (channels,) and int(call.attrs.axis) == 1
+            return cls(var, call, by) if is_by_channel else None
+        return cls(var, call, None)
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return self.var.name
 
     @property
     def operator(self) -> str:
         """The operator's name."""
         return operator_of(self.call)
+
+    @property
+    def is_scale(self) -> bool:
+        """Whether it multiplies with a constant or adds one."""
+        return self.operator in SCALES
 
     @property
     def channel_axis(self) -> int:
@@ -142,19 +165,19 @@ class ConvBlock:
         return None if convolution is None else cls(convolution, tuple(reversed(tail)))
 
     @property
-    def layer_names(self) -> tuple[str, ...]:
-        """Names of the convolution and the layers behind it."""
-        return (self.convolution.name, *(layer.name for layer in self.tail))
-
-    @property
-    def bias(self) -> np.ndarray | None:
-        """The bias (1, C, 1, 1) added first, if there is one."""
-        return self.tail[0].by if self.has_bias else None
+    def vars(self) -> tuple[relax.Var, ...]:
+        """The convolution and the layers behind it."""
+        return (self.convolution.var, *(layer.var for layer in self.tail))
 
     @property
     def has_bias(self) -> bool:
         """Whether the first layer behind the convolution adds a constant."""
         return bool(self.tail) and self.tail[0].operator == "add"
+
+    @property
+    def bias(self) -> np.ndarray | None:
+        """The bias (1, C, 1, 1) added first, if there is one."""
+        return self.tail[0].by if self.has_bias else None
 
     @property
     def activations(self) -> tuple[ChannelLayer, ...]:
@@ -171,3 +194,17 @@ class ConvBlock:
     def with_convolution(self, **changes: object) -> ConvBlock:
         """The same block with fields of its convolution changed."""
         return replace(self, convolution=replace(self.convolution, **changes))
+
+
+def own_block(graph: Graph, var: relax.Expr) -> ConvBlock | Refused:
+    """The conv block that ends in `var` and that one layer alone reads, or why there is none."""
+    block = ConvBlock.ending_at(graph, var)
+    if block is not None and graph.has_one_user(var):
+        return block
+    row = [var]
+    while (layer := ChannelLayer.at(graph, row[-1])) is not None:
+        row.append(layer.source)
+    if Convolution.at(graph, row[-1]) is None:
+        return Reason.NO_CONVOLUTION, "no convolution with constant weights leads to it"
+    shared = next(var for var in row if not graph.has_one_user(var))
+    return Reason.SEVERAL_USERS, f"{shared.name} is read by several layers or leaves the network"

@@ -13,21 +13,19 @@ A shift can't cross zero padding: the padding would have to be -t.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import tvm
 from tvm import relax
 
 from relay_passes.canonicalize.fold_constants import constant
-from relay_passes.convolution import ChannelLayer, ConvBlock, Convolution
+from relay_passes.convolution import ChannelLayer, ConvBlock, Convolution, own_block
 from relay_passes.graph import Emitter, Graph, operator_of
-from relay_passes.merge import Findings, Merge, merge_by_name
+from relay_passes.merge import Findings, Merge, Refused, make_planned
 from relay_passes.merge_plan import Kind, MergePlan, Reason, Refusal
 
 POSITIVE_HOMOGENEOUS = ("nn.relu", "nn.leakyrelu", "nn.prelu")
-Refused = tuple[Reason, str]
 
 
 @tvm.transform.module_pass(opt_level=0, name="FoldBatchNorm")
@@ -35,24 +33,21 @@ class FoldBatchNorm:
     """Make the folds of a plan."""
 
     def __init__(self, plan: MergePlan):
-        self.names = plan.names(Kind.FOLD)
+        self.plan = plan
 
     def transform_module(self, module: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
         """Fold each scale and shift that the plan names."""
-        return merge_by_name(module, find_folds, self.names)
+        return make_planned(module, find_folds, self.plan)
 
 
 def find_folds(graph: Graph) -> Findings:
     """Scales and shifts that fold into a convolution; refusals for those that don't."""
     merges, refusals = [], []
     for var in graph.layers:
-        scale = _Scale.at(graph, var)
+        scale = _scale(graph, var)
         if scale is None:
             continue
-        found = _fold_behind(graph, scale)
-        if not isinstance(found, Merge):
-            forward = _fold_in_front(graph, scale)
-            found = forward if isinstance(forward, Merge) else _more_telling(found, forward)
+        found = _fold(graph, scale)
         if isinstance(found, Merge):
             merges.append(found)
         else:
@@ -63,52 +58,47 @@ def find_folds(graph: Graph) -> Findings:
     return Findings(tuple(merges), tuple(refusals))
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """A multiplication or addition of a constant of each channel that is no convolution's own bias."""
-
-    var: relax.Var
-    source: relax.Var
-    operator: str
-    by: np.ndarray
-
-    @classmethod
-    def at(cls, graph: Graph, var: relax.Var) -> _Scale | None:
-        layer = ChannelLayer.at(graph, var)
-        if (
-            layer is None
-            or layer.operator not in ("multiply", "add")
-            or not isinstance(layer.source, relax.Var)
-        ):
-            return None
-        is_bias = layer.operator == "add" and Convolution.at(graph, layer.source) is not None
-        return None if is_bias else cls(var, layer.source, layer.operator, layer.by)
-
-    @property
-    def is_positive(self) -> bool:
-        return bool((self.by > 0).all())
+def _scale(graph: Graph, var: relax.Var) -> ChannelLayer | None:
+    """The multiplication or addition at `var`, unless it is a convolution's own bias."""
+    layer = ChannelLayer.at(graph, var)
+    if layer is None or not layer.is_scale or not isinstance(layer.source, relax.Var):
+        return None
+    is_bias = layer.operator == "add" and Convolution.at(graph, layer.source) is not None
+    return None if is_bias else layer
 
 
-def _fold_behind(graph: Graph, scale: _Scale) -> Merge | Refused:
+def _fold(graph: Graph, scale: ChannelLayer) -> Merge | Refused:
+    behind = _fold_behind(graph, scale)
+    if isinstance(behind, Merge):
+        return behind
+    in_front = _fold_in_front(graph, scale)
+    is_telling = behind[0] is not Reason.NO_CONVOLUTION
+    return behind if is_telling and not isinstance(in_front, Merge) else in_front
+
+
+def _fold_behind(graph: Graph, scale: ChannelLayer) -> Merge | Refused:
     """The convolution in front takes the scale."""
-    block = ConvBlock.ending_at(graph, scale.source)
-    if block is None:
-        return Reason.NO_CONVOLUTION, "no convolution with constant weights leads to it alone"
-    if not graph.has_one_user(scale.source):
-        return Reason.SEVERAL_USERS, f"{scale.source.name} is read by other layers too"
-    crossed = [layer for layer in block.activations if layer.operator not in ("multiply", "add")]
-    if len(crossed) < len(block.activations):
-        return Reason.NO_CONVOLUTION, f"{block.activations[-1].name} stands between"
-    if crossed and scale.operator == "add":
-        return Reason.NO_CONVOLUTION, f"a shift can't cross {crossed[-1].name}"
-    if any(layer.operator not in POSITIVE_HOMOGENEOUS for layer in crossed):
-        return Reason.NO_CONVOLUTION, f"a scale can't cross {crossed[-1].name}"
-    if crossed and not scale.is_positive:
-        return Reason.SIGN, f"a negative scale can't cross {crossed[-1].name}"
-    return _merge(scale, block, lambda emit: _emit_behind(emit, scale, block))
+    block = own_block(graph, scale.source)
+    if not isinstance(block, ConvBlock):
+        return block
+    for layer in reversed(block.activations):
+        if layer.is_scale:
+            return Reason.NOT_LINEAR, f"it has to wait for {layer.name}"
+        if scale.operator == "add" or layer.operator not in POSITIVE_HOMOGENEOUS:
+            return Reason.NOT_LINEAR, f"it can't cross {layer.name}"
+        if (scale.by < 0).any():
+            return Reason.SIGN, f"a negative scale can't cross {layer.name}"
+    return Merge(
+        name=scale.name,
+        kind=Kind.FOLD,
+        layers=(block.convolution.name, scale.name),
+        removed=(scale.name,),
+        touches=frozenset({*block.vars, scale.var}),
+        replacements={scale.var: lambda emit: _emit_behind(emit, scale, block)},
+    )
 
 
-def _emit_behind(emit: Emitter, scale: _Scale, block: ConvBlock) -> relax.Expr:
+def _emit_behind(emit: Emitter, scale: ChannelLayer, block: ConvBlock) -> relax.Expr:
     convolution, by = block.convolution, scale.by
     bias = np.zeros_like(by) if block.bias is None else block.bias
     if scale.operator == "multiply":
@@ -122,7 +112,7 @@ def _emit_behind(emit: Emitter, scale: _Scale, block: ConvBlock) -> relax.Expr:
     return var
 
 
-def _fold_in_front(graph: Graph, scale: _Scale) -> Merge | Refused:
+def _fold_in_front(graph: Graph, scale: ChannelLayer) -> Merge | Refused:
     """The convolution that reads the scale's result takes it."""
     crossed: list[relax.Var] = []
     var = scale.var
@@ -139,12 +129,18 @@ def _fold_in_front(graph: Graph, scale: _Scale) -> Merge | Refused:
         crossed.append(var)
     if scale.operator == "add" and any(convolution.padding):
         return Reason.ZERO_PADDING, f"a shift can't cross the zero padding of {convolution.name}"
-    end = _bias_layer(graph, convolution)
-    block = ConvBlock.ending_at(graph, end)
-    return _merge(scale, block, lambda emit: _emit_in_front(emit, graph, scale, crossed, block), end, crossed)
+    block = _with_own_bias(graph, convolution)
+    return Merge(
+        name=scale.name,
+        kind=Kind.FOLD,
+        layers=(convolution.name, scale.name),
+        removed=(scale.name,),
+        touches=frozenset({scale.var, *crossed, *block.vars}),
+        replacements={block.vars[-1]: lambda emit: _emit_in_front(emit, graph, scale, crossed, block)},
+    )
 
 
-def _cannot_cross(graph: Graph, scale: _Scale, var: relax.Var) -> Refused | None:
+def _cannot_cross(graph: Graph, scale: ChannelLayer, var: relax.Var) -> Refused | None:
     operator = operator_of(graph.value[var])
     if operator == "nn.avg_pool2d":
         attributes = graph.value[var].attrs
@@ -155,22 +151,22 @@ def _cannot_cross(graph: Graph, scale: _Scale, var: relax.Var) -> Refused | None
     if operator == "nn.max_pool2d" and scale.operator == "add":
         return None
     if operator in ("nn.max_pool2d", *POSITIVE_HOMOGENEOUS) and scale.operator == "multiply":
-        return None if scale.is_positive else (Reason.SIGN, f"a negative scale can't cross {var.name}")
+        is_negative = bool((scale.by < 0).any())
+        return (Reason.SIGN, f"a negative scale can't cross {var.name}") if is_negative else None
     return Reason.NO_CONVOLUTION, f"it is followed by {var.name}, not by a convolution"
 
 
-def _bias_layer(graph: Graph, convolution: Convolution) -> relax.Var:
-    """The layer that adds the convolution's bias if there is one, else the convolution."""
+def _with_own_bias(graph: Graph, convolution: Convolution) -> ConvBlock:
+    """The convolution and the layer that adds its bias, if there is one."""
     if graph.has_one_user(convolution.var):
-        reader = graph.users[convolution.var][0]
-        layer = ChannelLayer.at(graph, reader)
+        layer = ChannelLayer.at(graph, graph.users[convolution.var][0])
         if layer is not None and layer.operator == "add":
-            return reader
-    return convolution.var
+            return ConvBlock(convolution, (layer,))
+    return ConvBlock(convolution, ())
 
 
 def _emit_in_front(
-    emit: Emitter, graph: Graph, scale: _Scale, crossed: list[relax.Var], block: ConvBlock
+    emit: Emitter, graph: Graph, scale: ChannelLayer, crossed: list[relax.Var], block: ConvBlock
 ) -> relax.Expr:
     source = emit(scale.source)
     for var in crossed:
@@ -196,25 +192,3 @@ def _with_bias(emit: Emitter, convolution: relax.Var, bias: np.ndarray) -> relax
     if not bias.any():
         return convolution
     return emit.layer(f"{convolution.name}.bias", relax.op.add(convolution, constant(bias)))
-
-
-def _merge(
-    scale: _Scale,
-    block: ConvBlock,
-    rewrite: Callable[[Emitter], relax.Expr],
-    end: relax.Var | None = None,
-    crossed: list[relax.Var] | None = None,
-) -> Merge:
-    return Merge(
-        name=scale.var.name,
-        kind=Kind.FOLD,
-        layers=(block.convolution.name, scale.var.name),
-        removed=(scale.var.name,),
-        touches=frozenset({scale.var, scale.source, block.convolution.var, *(crossed or ())}),
-        replacements={scale.var if end is None else end: rewrite},
-    )
-
-
-def _more_telling(behind: Refused, in_front: Refused) -> Refused:
-    """Of two refusals the one that names something better than the lack of a convolution."""
-    return in_front if behind[0] is Reason.NO_CONVOLUTION else behind

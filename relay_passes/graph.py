@@ -8,7 +8,8 @@ way, and layers that nothing uses any more are gone.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +17,7 @@ import tvm
 from tvm import relax
 from tvm.ir import GenericConst as Constant
 from tvm.relax.dpl import DFPattern
+from tvm_ffi import structural_equal
 
 Rewrite = Callable[["Emitter"], relax.Expr]
 
@@ -37,7 +39,7 @@ class Graph:
         self.value: dict[relax.Var, relax.Expr] = {b.var: b.value for b in bindings}
         self._returned = self._resolve(function.body.body)
 
-    @property
+    @cached_property
     def layers(self) -> tuple[relax.Var, ...]:
         """The variables bound to a computation, in order; those that rename another are left out."""
         return tuple(var for var, value in self.value.items() if not is_alias(value))
@@ -61,11 +63,6 @@ class Graph:
                 users[used].append(var)
         return {var: tuple(found) for var, found in users.items()}
 
-    @cached_property
-    def by_name(self) -> dict[str, relax.Var]:
-        """Layers by their names."""
-        return {var.name: var for var in self.layers}
-
     def call(self, var: relax.Expr, *operators: str) -> relax.Call | None:
         """The call that computes `var`, if it is one of the `operators` (`nn.conv2d`), else None."""
         value = self.value.get(var) if isinstance(var, relax.Var) else None
@@ -86,12 +83,22 @@ class Graph:
 
     def composite(self, var: relax.Expr) -> relax.Function | None:
         """The composite function (LRN) that `var` calls, else None."""
-        value = self.value.get(var) if isinstance(var, relax.Var) else None
-        if isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.GlobalVar):
-            callee = self.module[value.op]
-            if isinstance(callee, relax.Function) and "Composite" in callee.attrs:
-                return callee
-        return None
+        return self._callee(self.value.get(var)) if isinstance(var, relax.Var) else None
+
+    def joined_channels(self, var: relax.Expr) -> tuple[relax.Var, ...] | None:
+        """The layers whose channels (axis 1) a concat at `var` joins, or None if it is no such concat."""
+        call = self.call(var, "concat")
+        if call is None or call.attrs.axis is None or int(call.attrs.axis) % call.ty.ndim != 1:
+            return None
+        joined = self.value.get(call.args[0], call.args[0])
+        parts = tuple(joined.fields) if isinstance(joined, relax.Tuple) else ()
+        return parts if parts and all(part in self.value for part in parts) else None
+
+    def kind(self, value: relax.Expr) -> str:
+        """What a value is, in a word: `conv2d`, `lrn`, `item` (of a tuple)."""
+        callee = self._callee(value)
+        name = operator_of(value) if callee is None else str(callee.attrs["Composite"])
+        return "item" if name is None else name.rpartition(".")[2]
 
     def rewrite(
         self,
@@ -114,13 +121,34 @@ class Graph:
         Returns
         -------
         tvm.IRModule
+            Layers that stay as they are keep their variables and names.
         """
+        return self.trace_rewrite(replacements, outputs, attributes).module
+
+    def trace_rewrite(
+        self,
+        replacements: Mapping[relax.Var, Rewrite],
+        outputs: tuple[relax.Expr, ...] | None = None,
+        attributes: Mapping[str, object] | None = None,
+    ) -> Rewritten:
+        """Do what `rewrite` does, and tell which layers came and which went."""
         emitter = Emitter(self)
         emitter.build(replacements, self.outputs if outputs is None else outputs)
-        module = _with_unique_names(_drop_unused(emitter.finish()))
+        module = _drop_unused(emitter.finish())
+        staying = frozenset(Graph(module).value) & frozenset(self.value)
+        module = _with_unique_names(module, staying)
         for name, value in {**(self.module.attrs or {}), **(attributes or {})}.items():
             module = module.with_attr(name, value)
-        return module
+        made = {var: emitter.made.get(var, {}) for var in replacements}
+        gone = frozenset(var for var in self.layers if var not in staying or var in made.get(var, {}))
+        return Rewritten(module, made, gone)
+
+    def _callee(self, value: relax.Expr | None) -> relax.Function | None:
+        if isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.GlobalVar):
+            callee = self.module[value.op]
+            if isinstance(callee, relax.Function) and "Composite" in (callee.attrs or {}):
+                return callee
+        return None
 
     @cached_property
     def _variable(self) -> dict[relax.Expr, relax.Var]:
@@ -131,6 +159,18 @@ class Graph:
         while isinstance(expr, relax.Var) and isinstance(self.value.get(expr), relax.Var | relax.Tuple):
             expr = self.value[expr]
         return expr
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A new module, what was made in place of each layer that was replaced, and which old layers are gone.
+
+    A layer that computes another value under its old variable is both made and gone.
+    """
+
+    module: tvm.IRModule
+    made: Mapping[relax.Var, Mapping[relax.Var, relax.Expr]]
+    gone: frozenset[relax.Var]
 
 
 class Match:
@@ -150,7 +190,11 @@ class Match:
 
 
 class Emitter:
-    """Builds the new `main` layer by layer during `Graph.rewrite`."""
+    """Builds the new `main` layer by layer during `Graph.rewrite`.
+
+    Layers that read what they read before are taken over with their variables. A layer that computes another
+    value of the same type keeps its variable, so its readers are taken over as well.
+    """
 
     def __init__(self, graph: Graph):
         self._graph = graph
@@ -161,46 +205,51 @@ class Emitter:
             if variable.name_hint != "main"
         }
         self._new: dict[relax.Var, relax.Expr] = {}
+        self._place: relax.Var | None = None
+        self.made: dict[relax.Var | None, dict[relax.Var, relax.Expr]] = {}
+        """For each layer of the old graph the layers that were made anew in its place."""
 
     def layer(self, name: str, value: relax.Expr) -> relax.Var:
         """Add a layer under `name` and return its variable; `Graph.rewrite` numbers equal names."""
         value = self._builder.normalize(value)
-        var = relax.DataflowVar(name, value.ty)
-        self._builder.emit_normalized(relax.VarBinding(var, value))
-        return var
+        return self._bind(relax.DataflowVar(name, value.ty), value)
 
     def function(self, name: str, function: tvm.ir.BaseFunc) -> tvm.ir.GlobalVar:
         """Add a private function and return the variable to call it by."""
         return self._builder.add_func(function, name)
 
     def __call__(self, expr: relax.Expr) -> relax.Expr:
-        """The new expression for one of the old graph."""
+        """The new expression for one of the old graph; the same object if nothing changed."""
         if isinstance(expr, relax.Var):
             return self._new[expr]
         if isinstance(expr, tvm.ir.GlobalVar):
             return self._globals.get(expr, expr)
         if isinstance(expr, relax.Tuple):
-            return relax.Tuple([self(field) for field in expr.fields])
+            fields = [self(field) for field in expr.fields]
+            return expr if _same(fields, expr.fields) else relax.Tuple(fields)
         if isinstance(expr, relax.TupleGetItem):
             source = self(expr.tuple_value)
-            return source.fields[expr.index] if isinstance(source, relax.Tuple) else source[expr.index]
+            if isinstance(source, relax.Tuple):
+                return source.fields[expr.index]
+            return expr if source.same_as(expr.tuple_value) else source[expr.index]
         if isinstance(expr, relax.Call):
-            return relax.Call(
-                self(expr.op), [self(arg) for arg in expr.args], expr.attrs, getattr(expr, "ty_args", None)
-            )
+            function, args = self(expr.op), [self(arg) for arg in expr.args]
+            if _same([function, *args], [expr.op, *expr.args]):
+                return expr
+            return relax.Call(function, args, expr.attrs, getattr(expr, "ty_args", None))
         return expr
 
     def build(self, replacements: Mapping[relax.Var, Rewrite], outputs: tuple[relax.Expr, ...]) -> None:
         """Emit `main`: every old layer, or what replaces it."""
         graph, builder = self._graph, self._builder
-        self._new.update((var, relax.Var(var.name, var.ty)) for var in graph.inputs)
-        inputs = [self._new[var] for var in graph.inputs]
+        self._new.update((var, var) for var in graph.inputs)
         kept = {k: v for k, v in (graph.module["main"].attrs or {}).items() if k != "global_symbol"}
-        with builder.function("main", inputs, attrs=kept or None):
+        with builder.function("main", graph.inputs, attrs=kept or None):
             with builder.dataflow():
                 for var, value in graph.value.items():
+                    self._place = var
                     new = replacements[var](self) if var in replacements else self(value)
-                    self._new[var] = new if is_alias(new) else self.layer(var.name, new)
+                    self._new[var] = new if is_alias(new) else self._keep(var, new)
                 returned = [self(output) for output in outputs]
                 result = builder.emit_output(relax.Tuple(returned) if graph.returns_tuple else returned[0])
             builder.emit_func_output(result)
@@ -208,6 +257,22 @@ class Emitter:
     def finish(self) -> tvm.IRModule:
         """The module built, with the other functions of the old one."""
         return self._builder.finalize()
+
+    def _keep(self, var: relax.Var, value: relax.Expr) -> relax.Var:
+        """Bind a value to the old variable if its type allows that."""
+        if isinstance(var, relax.DataflowVar):
+            if value.same_as(self._graph.value[var]):
+                self._builder.emit_normalized(relax.VarBinding(var, value))
+                return var
+            value = self._builder.normalize(value)
+            if structural_equal(value.ty, var.ty):
+                return self._bind(var, value)
+        return self.layer(var.name, value)
+
+    def _bind(self, var: relax.Var, value: relax.Expr) -> relax.Var:
+        self._builder.emit_normalized(relax.VarBinding(var, value))
+        self.made.setdefault(self._place, {})[var] = value
+        return var
 
 
 def operator_of(value: relax.Expr | None) -> str | None:
@@ -236,8 +301,12 @@ def shape_of(expr: relax.Expr) -> tuple[int, ...]:
 
 
 def array_of(constant: relax.Expr) -> np.ndarray | None:
-    """The value of a constant as numpy, or None for anything else."""
-    return constant.value.numpy() if isinstance(constant, Constant) else None
+    """The value of a constant as a read-only array that shares its memory, or None for anything else."""
+    if not isinstance(constant, Constant):
+        return None
+    array = np.from_dlpack(constant.value)
+    array.flags.writeable = False
+    return array
 
 
 def _drop_unused(module: tvm.IRModule) -> tvm.IRModule:
@@ -249,15 +318,15 @@ def is_alias(expr: relax.Expr) -> bool:
     return isinstance(expr, relax.Var | Constant | relax.Tuple)
 
 
-def _with_unique_names(module: tvm.IRModule) -> tvm.IRModule:
-    """Number the layers that share a name, from the second on."""
+def _with_unique_names(module: tvm.IRModule, staying: frozenset[relax.Var]) -> tvm.IRModule:
+    """Number the layers that share a name; those that stay as they were keep theirs."""
     graph = Graph(module)
     taken = {var.name for var in graph.layers}
     if len(taken) == len(graph.layers):
         return module
     seen: set[str] = set()
     renamed: dict[relax.Var, Rewrite] = {}
-    for var in graph.layers:
+    for var in sorted(graph.layers, key=lambda var: var not in staying):
         name = var.name
         if name in seen:
             name = next(n for i in itertools.count(2) if (n := f"{var.name}_{i}") not in taken)
@@ -265,3 +334,7 @@ def _with_unique_names(module: tvm.IRModule) -> tvm.IRModule:
         seen.add(name)
         taken.add(name)
     return graph.rewrite(renamed)
+
+
+def _same(new: Sequence[relax.Expr], old: Sequence[relax.Expr]) -> bool:
+    return all(left.same_as(right) for left, right in zip(new, old, strict=True))

@@ -1,4 +1,4 @@
-"""Put the bodies of composite functions back in their place, so that they are compiled with their neighbours."""
+"""Put the bodies of composite functions back in their place, to be compiled with their neighbours."""
 
 from __future__ import annotations
 

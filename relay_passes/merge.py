@@ -1,15 +1,20 @@
-"""What the merging passes share: findings, and the loop that applies them."""
+"""What the merging passes share: findings, and the sweeps that make them.
+
+A pass looks at a graph and finds merges. Those that touch no common layer are made in one sweep over the
+network; then it looks again, until nothing is left to merge.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import tvm
 from tvm import relax
 
-from relay_passes.graph import Graph, Rewrite
-from relay_passes.merge_plan import Candidate, Kind, Refusal
+from relay_passes.graph import Graph, Rewrite, Rewritten
+from relay_passes.layer_table import Cost, layers_of, total
+from relay_passes.merge_plan import Candidate, Kind, MergePlan, Reason, Refusal
 
 REBORN = "deeprebirth.reborn"
 
@@ -18,8 +23,9 @@ REBORN = "deeprebirth.reborn"
 class Merge:
     """One merge that was found in a graph.
 
-    `touches` are the layers that it reads or replaces: merges that touch the same layer are made one after
-    the other. `reborn` names the layers whose weights must be trained.
+    `layers` are those that a reader of the plan wants to hear of; the last is where it was found. `touches`
+    are all that it reads, replaces or makes anew, the block's input aside. `reborn` names the layers whose
+    weights must be trained.
     """
 
     name: str
@@ -31,15 +37,23 @@ class Merge:
     reborn: tuple[str, ...] = ()
 
     @property
-    def exact(self) -> bool:
-        """Whether the outputs of the network stay the same."""
-        return not self.reborn
+    def found_at(self) -> str:
+        """The layer where it was found; no other merge of its kind has the same."""
+        return self.layers[-1]
 
     def candidate(self) -> Candidate:
         """The merge as an entry of a plan, without its savings."""
         return Candidate(
-            name=self.name, kind=self.kind, exact=self.exact, layers=self.layers, removed=self.removed
+            name=self.name,
+            kind=self.kind,
+            exact=not self.reborn,
+            layers=self.layers,
+            removed=self.removed,
         )
+
+    def refusal(self, reason: Reason, detail: str) -> Refusal:
+        """The merge as one that is not made."""
+        return Refusal(name=self.name, kind=self.kind, layers=self.layers, reason=reason, detail=detail)
 
 
 @dataclass(frozen=True)
@@ -50,28 +64,46 @@ class Findings:
     refusals: tuple[Refusal, ...]
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """Merges made together, the module that came of them, and how each changed the network's cost."""
+
+    module: tvm.IRModule
+    merges: tuple[Merge, ...]
+    changes: tuple[Cost, ...]
+
+
 Find = Callable[[Graph], Findings]
+Refused = tuple[Reason, str]
 
 
-def apply_merges(graph: Graph, merges: list[Merge]) -> tvm.IRModule:
-    """Make merges that don't touch each other."""
+def make_planned(module: tvm.IRModule, find: Find, plan: MergePlan) -> tvm.IRModule:
+    """Make the merges of a plan that `find` finds."""
+    places = {(candidate.kind, candidate.found_at) for candidate in plan.candidates}
+    while sweep := next_sweep(module, find, lambda merge: (merge.kind, merge.found_at) in places):
+        module = sweep.module
+    return module
+
+
+def next_sweep(module: tvm.IRModule, find: Find, wanted: Callable[[Merge], bool]) -> Sweep | None:
+    """Make the wanted merges that `find` finds and that don't touch each other, or None if there are none."""
+    graph = Graph(module)
+    merges = _apart(merge for merge in find(graph).merges if wanted(merge))
+    if not merges:
+        return None
     replacements = {var: rewrite for merge in merges for var, rewrite in merge.replacements.items()}
-    reborn = reborn_layers(graph.module)
-    reborn += [name for merge in merges for name in merge.reborn if name not in reborn]
-    return graph.rewrite(replacements, attributes={REBORN: reborn})
+    rewritten = graph.trace_rewrite(replacements)
+    changes = tuple(_change(graph, rewritten, merge) for merge in merges)
+    return Sweep(_with_reborn(rewritten.module, merges), merges, changes)
 
 
-def merge_by_name(module: tvm.IRModule, find: Find, names: frozenset[str]) -> tvm.IRModule:
-    """Make the merges that `find` finds under one of `names`, until none is left."""
-    while True:
-        graph = Graph(module)
-        chosen = apart([merge for merge in find(graph).merges if merge.name in names])
-        if not chosen:
-            return module
-        module = apply_merges(graph, chosen)
+def reborn_layers(module: tvm.IRModule) -> list[str]:
+    """Names of the layers whose weights were made by a merge and not trained yet."""
+    attributes = module.attrs
+    return [str(name) for name in attributes[REBORN]] if attributes and REBORN in attributes else []
 
 
-def apart(merges: list[Merge]) -> list[Merge]:
+def _apart(merges: Iterable[Merge]) -> tuple[Merge, ...]:
     """The first of the merges and every later one that touches nothing of those taken."""
     taken: set[relax.Var] = set()
     chosen = []
@@ -79,10 +111,18 @@ def apart(merges: list[Merge]) -> list[Merge]:
         if taken.isdisjoint(merge.touches):
             taken |= merge.touches
             chosen.append(merge)
-    return chosen
+    return tuple(chosen)
 
 
-def reborn_layers(module: tvm.IRModule) -> list[str]:
-    """Names of the layers whose weights were made by a merge and not trained yet."""
-    attributes = module.attrs
-    return [str(name) for name in attributes[REBORN]] if attributes and REBORN in attributes else []
+def _change(graph: Graph, rewritten: Rewritten, merge: Merge) -> Cost:
+    made = (rewritten.made[var] for var in merge.replacements)
+    gone = {var: graph.value[var] for var in merge.touches & rewritten.gone}
+    after = (total(layers_of(graph, layers)) for layers in made)
+    return sum(after, start=Cost()) - total(layers_of(graph, gone))
+
+
+def _with_reborn(module: tvm.IRModule, merges: tuple[Merge, ...]) -> tvm.IRModule:
+    """Add what the merges made to the list of reborn layers, and take out what they absorbed."""
+    names = [*reborn_layers(module), *(name for merge in merges for name in merge.reborn)]
+    present = {var.name for var in Graph(module).layers}
+    return module.with_attr(REBORN, [name for name in dict.fromkeys(names) if name in present])

@@ -1,4 +1,4 @@
-"""Make small branches of an Inception block extra output channels of a larger one (DeepRebirth, branch merging).
+"""Make small branches of a block extra output channels of a larger one (DeepRebirth, branch merging).
 
     concat(conv1x1(x), conv3x3(reduce3(x)), conv5x5(reduce5(x)), conv1x1(max_pool(x)))
     becomes    concat(conv3x3'(reduce3'(x)), conv5x5'(reduce5(x)))
@@ -9,14 +9,15 @@ branch into the smallest larger kernel; there the reducer in front shrinks to ha
 
 Reborn weights start from the best guess that needs no data. A shrunk reducer keeps the channels that carry
 most (norm of the reducer's row times norm of what reads it). A branch kernel K on the block's input x becomes
-K pinv(R), R being the centre taps of the layers in front of the absorber multiplied together: the least-squares
-answer if those layers were linear. It stands where the branch looked, mostly the centre of the larger kernel.
-Without a reducer R is the identity, and a 1x1 branch without a pool is absorbed exactly.
+K pinv(R), R being the centre taps of the layers in front of the absorber multiplied together: the
+least-squares answer if those layers were linear. It stands where the branch looked, mostly the centre of the
+larger kernel. Without a reducer R is the identity, and a 1x1 branch without a pool is absorbed exactly.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,12 +25,13 @@ import tvm
 from tvm import relax
 
 from relay_passes.convolution import ChannelLayer, ConvBlock, Convolution
-from relay_passes.graph import Emitter, Graph, shape_of, variables
-from relay_passes.merge import Findings, Merge, merge_by_name
+from relay_passes.graph import Emitter, Graph
+from relay_passes.merge import Findings, Merge, Refused, make_planned
 from relay_passes.merge_plan import Kind, MergePlan, Reason, Refusal, common_name
 from relay_passes.pooling import Pool
 
-Refused = tuple[Reason, str]
+RIDGE = 1e-10
+"""Added to the diagonal, as a part of its mean, so that a reducer without full rank has an inverse too."""
 
 
 @tvm.transform.module_pass(opt_level=0, name="MergeBranches")
@@ -37,24 +39,22 @@ class MergeBranches:
     """Make the branch merges of a plan."""
 
     def __init__(self, plan: MergePlan):
-        self.names = plan.names(Kind.BRANCH)
+        self.plan = plan
 
     def transform_module(self, module: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
         """Merge the branches of each block that the plan names."""
-        return merge_by_name(module, find_branches, self.names)
+        return make_planned(module, find_branches, self.plan)
 
 
 def find_branches(graph: Graph) -> Findings:
     """Blocks of branches that a concat joins; refusals for the others."""
     merges, refusals = [], []
     for var in graph.layers:
-        if graph.call(var, "concat") is None:
-            continue
         found = _block(graph, var)
         if isinstance(found, Merge):
             merges.append(found)
         elif found is not None:
-            name, layers, reason, detail = found
+            layers, name, (reason, detail) = found
             refusals.append(Refusal(name=name, kind=Kind.BRANCH, layers=layers, reason=reason, detail=detail))
     return Findings(tuple(merges), tuple(refusals))
 
@@ -73,8 +73,8 @@ class _Branch:
         return self.blocks[-1].convolution
 
     @property
-    def kernel(self) -> int:
-        return min(self.last.weight.shape[2:])
+    def smallest_side(self) -> int:
+        return min(self.last.kernel)
 
     @property
     def channels(self) -> int:
@@ -83,12 +83,27 @@ class _Branch:
     @property
     def is_small(self) -> bool:
         """Whether a larger convolution can absorb it: one convolution, on the input or on a pool of it."""
-        return len(self.blocks) == 1 and (self.pool is not None or self.kernel == 1)
+        return len(self.blocks) == 1 and (self.pool is not None or self.last.kernel == (1, 1))
 
     @property
-    def layer_names(self) -> tuple[str, ...]:
-        pool = () if self.pool is None else (self.pool.var.name,)
-        return pool + tuple(name for block in self.blocks for name in block.layer_names)
+    def vars(self) -> tuple[relax.Var, ...]:
+        pool = () if self.pool is None else (self.pool.var,)
+        return pool + tuple(var for block in self.blocks for var in block.vars)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """The strides of the whole row."""
+        layers = [block.convolution for block in self.blocks]
+        layers += [] if self.pool is None else [self.pool]
+        return tuple(math.prod(layer.strides[axis] for layer in layers) for axis in (0, 1))
+
+    @property
+    def signature(self) -> list[tuple[str, str, str]]:
+        """What its activations do, their constants by channel aside."""
+        return [
+            (layer.operator, str(layer.call.attrs), "" if layer.by is not None else str(layer.call.args[1:]))
+            for layer in self.blocks[-1].activations
+        ]
 
 
 @dataclass(frozen=True)
@@ -102,7 +117,7 @@ class _Group:
     def shrinks(self) -> bool:
         """Whether the reducer in front is halved: when a branch of plain convolutions is taken in."""
         reducers = self.absorber.blocks[:-1]
-        is_reducer = bool(reducers) and reducers[-1].convolution.weight.shape[2:] == (1, 1)
+        is_reducer = bool(reducers) and reducers[-1].convolution.kernel == (1, 1)
         return is_reducer and any(branch.pool is None for branch in self.absorbed)
 
     @property
@@ -111,35 +126,47 @@ class _Group:
         return tuple(sorted((self.absorber, *self.absorbed), key=lambda branch: branch.place))
 
     @property
-    def is_exact(self) -> bool:
-        return not self.absorbed or (
-            len(self.absorber.blocks) == 1 and all(branch.pool is None for branch in self.absorbed)
-        )
+    def reborn(self) -> tuple[str, ...]:
+        """The layers that have to be trained: none if the absorber takes the branches in exactly."""
+        front = self.absorber.blocks[:-1]
+        if not front and all(branch.pool is None for branch in self.absorbed):
+            return ()
+        reducer = (front[-1].convolution.name,) if self.shrinks else ()
+        return (*reducer, self.absorber.last.name) if self.absorbed else ()
 
 
-def _block(graph: Graph, concat: relax.Var) -> Merge | tuple[str, tuple[str, ...], Reason, str] | None:
+def _block(graph: Graph, concat: relax.Var) -> Merge | tuple[tuple[str, ...], str, Refused] | None:
     """The merge of the branches that `concat` joins, a refusal, or None if it joins nothing of the kind."""
-    operands = variables(graph.value[concat])
-    if len(set(operands)) < 2 or int(graph.value[concat].attrs.axis) != 1:
+    operands = graph.joined_channels(concat) or ()
+    if len(set(operands)) < 2:
         return None
     branches = [_branch(graph, operand, place) for place, operand in enumerate(operands)]
-    known = [branch for branch in branches if branch is not None]
-    if len(known) < len(branches):
-        bad = operands[branches.index(None)].name
-        return concat.name, (concat.name, bad), Reason.NO_WEIGHTS, f"{bad} is not a convolution's own branch"
-    name = common_name(branch.last.name for branch in known) or concat.name
-    layers = (*(layer for branch in known for layer in branch.layer_names), concat.name)
-    groups = _groups(known)
+    if None in branches:
+        stranger = operands[branches.index(None)].name
+        refused = Reason.NO_WEIGHTS, f"{stranger} is not a convolution's own branch"
+        return (stranger, concat.name), concat.name, refused
+    name = common_name(branch.last.name for branch in branches) or concat.name
+    layers = (*(var.name for branch in branches for var in branch.vars), concat.name)
+    groups = _groups(branches)
     if not isinstance(groups, list):
-        return name, layers, *groups
-    return _merge(name, layers, concat, known, groups)
+        return layers, name, groups
+    absorbed = [branch for group in groups for branch in group.absorbed]
+    return Merge(
+        name=name,
+        kind=Kind.BRANCH,
+        layers=layers,
+        removed=tuple(var.name for branch in absorbed for var in branch.vars),
+        touches=frozenset({concat, *(var for branch in branches for var in branch.vars)}),
+        replacements={concat: lambda emit: _emit(emit, concat.name, groups)},
+        reborn=tuple(name for group in groups for name in group.reborn),
+    )
 
 
 def _branch(graph: Graph, operand: relax.Var, place: int) -> _Branch | None:
     """The row of conv blocks that ends in `operand`, back to where it forks."""
     blocks: list[ConvBlock] = []
-    var: relax.Expr = operand
     pool = None
+    var: relax.Expr = operand
     while var in graph.value and graph.has_one_user(var):
         block = ConvBlock.ending_at(graph, var)
         if block is None:
@@ -157,11 +184,12 @@ def _groups(branches: list[_Branch]) -> list[_Group] | Refused:
         return Reason.DIFFERENT_INPUTS, "its branches don't start from one layer"
     small = [branch for branch in branches if branch.is_small]
     others = [branch for branch in branches if not branch.is_small]
-    large = sorted((b for b in others if b.kernel > 1), key=lambda b: (b.kernel, len(b.blocks)))
+    large = [branch for branch in others if branch.pool is None and branch.smallest_side > 1]
     if not small:
         return Reason.NO_ABSORBER, "no branch is small enough to be absorbed"
     if not large:
-        return Reason.NO_ABSORBER, "no branch has a kernel larger than 1x1"
+        return Reason.NO_ABSORBER, "no branch from the same input has a kernel larger than 1x1"
+    large.sort(key=lambda branch: (branch.smallest_side, len(branch.blocks)))
     absorbed: dict[int, list[_Branch]] = {branch.place: [] for branch in others}
     for branch in small:
         absorber = large[0] if branch.pool is None else large[-1]
@@ -177,76 +205,50 @@ def _cannot_absorb(absorber: _Branch, branch: _Branch) -> Refused | None:
     convolutions = [block.convolution for block in (*absorber.blocks, *branch.blocks)]
     if any(convolution.groups != 1 for convolution in convolutions):
         return Reason.GROUPED, f"{last.name} or its branch has groups"
-    if absorber.pool is not None:
-        return Reason.NO_ABSORBER, f"{last.name} stands behind a pool itself"
-    if branch.pool is not None and any(
-        w > k for w, k in zip(branch.pool.window, last.weight.shape[2:], strict=True)
-    ):
+    if last.dilation != (1, 1):
+        return Reason.DILATED, f"the taps of {last.name} don't lie side by side"
+    if branch.pool is not None and any(w > k for w, k in zip(branch.pool.window, last.kernel, strict=True)):
         return Reason.NO_ABSORBER, f"the window of {branch.pool.var.name} is larger than {last.name}'s kernel"
-    inner = [convolution for block in absorber.blocks[:-1] for convolution in block.convolution.strides]
-    if any(stride != 1 for stride in inner) or last.dilation != (1, 1):
-        return Reason.DIFFERENT_STRIDES, f"a layer in front of {last.name} has a stride, or it is dilated"
-    if _strides(branch) != last.strides:
+    if absorber.strides != last.strides:
+        return Reason.DIFFERENT_STRIDES, f"a layer in front of {last.name} has a stride"
+    if branch.strides != last.strides:
         return Reason.DIFFERENT_STRIDES, f"{branch.last.name} and {last.name} have different strides"
-    if _signature(absorber) != _signature(branch):
+    if absorber.signature != branch.signature:
         return Reason.DIFFERENT_ACTIVATIONS, f"behind {branch.last.name} and {last.name}"
-    if any(
-        not 0 <= tap <= k - 1 for tap, k in zip(_tap(absorber, branch), last.weight.shape[2:], strict=True)
-    ):
+    if None in _taps(absorber, branch):
         return Reason.NO_ABSORBER, f"{branch.last.name} looks outside the window of {last.name}"
     return None
 
 
-def _strides(branch: _Branch) -> tuple[int, ...]:
-    pool = (1, 1) if branch.pool is None else branch.pool.strides
-    return tuple(s * t for s, t in zip(branch.last.strides, pool, strict=True))
+def _taps(absorber: _Branch, branch: _Branch) -> tuple[slice | None, slice | None]:
+    """For each axis the taps of the absorber's kernel that look where the branch's kernel looks, or None."""
+    return tuple(_taps_along(axis, absorber, branch) for axis in (0, 1))
 
 
-def _signature(branch: _Branch) -> list[tuple[str, str]]:
-    return [(layer.operator, str(layer.call.attrs)) for layer in branch.blocks[-1].activations]
+def _taps_along(axis: int, absorber: _Branch, branch: _Branch) -> slice | None:
+    """The branch's tap i stands on the absorber's tap first + i * step."""
+    last, own = absorber.last, branch.last
+    step, first = own.dilation[axis], -own.padding[axis]
+    if branch.pool is not None:
+        step *= branch.pool.strides[axis]
+        first = first * branch.pool.strides[axis] + (branch.pool.window[axis] - 1) // 2
+        first -= branch.pool.padding[axis]
+    in_front = [block.convolution for block in absorber.blocks[:-1]]
+    first += last.padding[axis]
+    first -= sum(each.kernel[axis] // 2 * each.dilation[axis] - each.padding[axis] for each in in_front)
+    end = first + (own.kernel[axis] - 1) * step + 1
+    return slice(first, end, step) if first >= 0 and end <= last.kernel[axis] else None
 
 
-def _tap(absorber: _Branch, branch: _Branch) -> tuple[int, int]:
-    """Where in the absorber's kernel the branch's kernel begins, so that both look at the same place."""
-    taps = []
-    for axis in (0, 1):
-        tap = absorber.last.padding[axis] - branch.last.padding[axis]
-        if branch.pool is not None:
-            tap += (branch.pool.window[axis] - 1) // 2 - branch.pool.padding[axis]
-        taps.append(tap)
-    return tuple(taps)
-
-
-def _merge(
-    name: str, layers: tuple[str, ...], concat: relax.Var, branches: list[_Branch], groups: list[_Group]
-) -> Merge:
-    absorbed = [branch for group in groups for branch in group.absorbed]
-    exact = all(group.is_exact for group in groups)
-    changed = [group for group in groups if group.absorbed]
-    return Merge(
-        name=name,
-        kind=Kind.BRANCH,
-        layers=layers,
-        removed=tuple(layer for branch in absorbed for layer in branch.layer_names),
-        touches=frozenset({concat, *(b.convolution.var for branch in branches for b in branch.blocks)}),
-        replacements={concat: lambda emit: _emit(emit, concat.name, branches[0].source, groups)},
-        reborn=() if exact else tuple(layer for group in changed for layer in _reborn(group)),
-    )
-
-
-def _reborn(group: _Group) -> tuple[str, ...]:
-    reducer = (group.absorber.blocks[-2].convolution.name,) if group.shrinks else ()
-    return (*reducer, group.absorber.last.name)
-
-
-def _emit(emit: Emitter, name: str, source: relax.Expr, groups: list[_Group]) -> relax.Expr:
+def _emit(emit: Emitter, name: str, groups: list[_Group]) -> relax.Expr:
     pieces: dict[int, relax.Expr] = {}
     for group in groups:
         var = emit(group.absorber.source)
         for block in _merged_blocks(group):
             var = block.emit(emit, var)
         pieces |= _pieces(emit, group, var)
-    return emit.layer(name, relax.op.concat([pieces[place] for place in sorted(pieces)], axis=1))
+    in_order = [pieces[place] for place in sorted(pieces)]
+    return in_order[0] if len(in_order) == 1 else emit.layer(name, relax.op.concat(in_order, axis=1))
 
 
 def _pieces(emit: Emitter, group: _Group, var: relax.Var) -> dict[int, relax.Expr]:
@@ -268,12 +270,10 @@ def _merged_blocks(group: _Group) -> list[ConvBlock]:
         kept = _strongest_half(front[-1].convolution.weight, last.convolution.weight)
         front[-1] = _select_outputs(front[-1], kept)
         last = last.with_convolution(weight=last.convolution.weight[:, kept])
-    absorber = replace(group.absorber, blocks=(*front, last))
-    to_reduced = _centre_taps(front, inputs=shape_of(group.absorber.source)[1])
     members = [
         (last, last.convolution.weight)
         if branch is group.absorber
-        else (branch.blocks[-1], _placed(absorber, branch, to_reduced))
+        else (branch.blocks[-1], _placed(group.absorber, branch, front))
         for branch in group.members
     ]
     return [*front, _stacked(last, members)]
@@ -294,25 +294,29 @@ def _select_outputs(block: ConvBlock, kept: np.ndarray) -> ConvBlock:
     return replace(block.with_convolution(weight=block.convolution.weight[kept]), tail=tail)
 
 
-def _centre_taps(front: list[ConvBlock], inputs: int) -> np.ndarray:
-    """The linear map (reduced channels, input channels) of the middle taps of the layers in front."""
-    taps = [
-        weight[:, :, weight.shape[2] // 2, weight.shape[3] // 2].astype("float64")
-        for weight in (block.convolution.weight for block in front)
-    ]
-    return functools.reduce(lambda product, tap: tap @ product, taps, np.eye(inputs))
-
-
-def _placed(absorber: _Branch, branch: _Branch, to_reduced: np.ndarray) -> np.ndarray:
-    """The branch's kernel on the reduced channels, inside a kernel of the absorber's size."""
-    kernel = branch.last.weight
-    on_reduced = np.einsum("oihw,ir->orhw", kernel.astype("float64"), np.linalg.pinv(to_reduced))
-    placed = np.zeros((len(kernel), *absorber.last.weight.shape[1:]), dtype=kernel.dtype)
-    top, left = _tap(absorber, branch)
-    height = min(kernel.shape[2], placed.shape[2] - top)
-    width = min(kernel.shape[3], placed.shape[3] - left)
-    placed[:, :, top : top + height, left : left + width] = on_reduced[:, :, :height, :width]
+def _placed(absorber: _Branch, branch: _Branch, front: list[ConvBlock]) -> np.ndarray:
+    """The branch's kernel behind the layers in front, inside a kernel of the absorber's size."""
+    on_reduced = _on_reduced(branch.last.weight, front)
+    placed = np.zeros((*on_reduced.shape[:2], *absorber.last.kernel), dtype=branch.last.weight.dtype)
+    placed[:, :, *_taps(absorber, branch)] = on_reduced
     return placed
+
+
+def _on_reduced(kernel: np.ndarray, front: list[ConvBlock]) -> np.ndarray:
+    """K pinv(R), a kernel that reads what the layers in front make of the block's input."""
+    if not front:
+        return kernel
+    reduce = functools.reduce(lambda product, tap: tap @ product, map(_centre_tap, front))
+    gram = reduce @ reduce.T
+    gram += np.eye(len(gram)) * (RIDGE * np.trace(gram) / len(gram) or 1.0)
+    inverse = np.linalg.solve(gram, reduce)
+    return np.moveaxis(np.tensordot(kernel.astype("float64"), inverse, axes=(1, 1)), -1, 1)
+
+
+def _centre_tap(block: ConvBlock) -> np.ndarray:
+    """The linear map (output channels, input channels) of the middle tap."""
+    weight = block.convolution.weight
+    return weight[:, :, weight.shape[2] // 2, weight.shape[3] // 2].astype("float64")
 
 
 def _stacked(last: ConvBlock, members: list[tuple[ConvBlock, np.ndarray]]) -> ConvBlock:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import tvm
 from tvm import relax
 
-from relay_passes.convolution import ConvBlock
-from relay_passes.graph import Emitter, Graph, variables
-from relay_passes.merge import Findings, Merge, merge_by_name
+from relay_passes.convolution import ConvBlock, own_block
+from relay_passes.graph import Emitter, Graph
+from relay_passes.merge import Findings, Merge, Refused, make_planned
 from relay_passes.merge_plan import Kind, MergePlan, Reason, Refusal
 from relay_passes.merge_streamline import shape_detail
 from relay_passes.pooling import Pool, is_global, with_stride_of
@@ -24,11 +24,11 @@ class MergeConcatPool:
     """Make the merges of a plan that are named after a pool behind a concat."""
 
     def __init__(self, plan: MergePlan):
-        self.names = plan.names(Kind.STREAMLINE)
+        self.plan = plan
 
     def transform_module(self, module: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
         """Spread each pool that the plan names over the branches."""
-        return merge_by_name(module, find_concat_pools, self.names)
+        return make_planned(module, find_concat_pools, self.plan)
 
 
 def find_concat_pools(graph: Graph) -> Findings:
@@ -52,39 +52,34 @@ def find_concat_pools(graph: Graph) -> Findings:
     return Findings(tuple(merges), tuple(refusals))
 
 
-def _spread(graph: Graph, var: relax.Var, concat: relax.Var) -> Merge | tuple[Reason, str]:
+def _spread(graph: Graph, var: relax.Var, concat: relax.Var) -> Merge | Refused:
     if not graph.has_one_user(concat):
-        return Reason.SEVERAL_USERS, f"{concat.name} is read by other layers too"
-    branches = variables(graph.value[concat])
-    blocks = [ConvBlock.ending_at(graph, branch) for branch in branches]
-    if None in blocks:
-        return Reason.NO_CONVOLUTION, f"{branches[blocks.index(None)].name} does not end in a convolution"
-    if not all(graph.has_one_user(branch) for branch in branches):
-        return Reason.SEVERAL_USERS, f"a branch of {concat.name} is read by other layers too"
-    if int(graph.value[concat].attrs.axis) != 1:
-        return Reason.NO_CONVOLUTION, f"{concat.name} does not join channels"
+        return Reason.SEVERAL_USERS, f"{concat.name} is read by several layers or leaves the network"
+    branches = graph.joined_channels(concat)
+    if branches is None:
+        return Reason.NO_CONVOLUTION, f"{concat.name} does not join the channels of layers"
+    blocks = [own_block(graph, branch) for branch in branches]
+    refused = next((block for block in blocks if not isinstance(block, ConvBlock)), None)
+    if refused is not None:
+        return refused
     pool = Pool.at(graph, var)
-    if pool is not None:
-        geometries = [with_stride_of(block.convolution, pool) for block in blocks]
-        if None in geometries:
-            return Reason.SHAPE_WOULD_CHANGE, shape_detail(blocks[geometries.index(None)].convolution, var)
-        blocks = [
-            block.with_convolution(**geometry) for block, geometry in zip(blocks, geometries, strict=True)
-        ]
-    return _merge(var, concat, blocks)
-
-
-def _merge(var: relax.Var, concat: relax.Var, blocks: list[ConvBlock]) -> Merge:
-    layers = tuple(name for block in blocks for name in block.layer_names)
+    merged = blocks if pool is None else [_with_pool(block, pool) for block in blocks]
+    if None in merged:
+        return Reason.SHAPE_WOULD_CHANGE, shape_detail(blocks[merged.index(None)].convolution, var)
     return Merge(
         name=var.name,
         kind=Kind.STREAMLINE,
-        layers=(*layers, concat.name, var.name),
+        layers=(*(layer.name for block in blocks for layer in block.vars), concat.name, var.name),
         removed=(var.name,),
-        touches=frozenset({var, concat, *(block.convolution.var for block in blocks)}),
-        replacements={var: lambda emit: _emit(emit, concat.name, blocks)},
+        touches=frozenset({var, concat, *(layer for block in blocks for layer in block.vars)}),
+        replacements={var: lambda emit: _emit(emit, concat.name, merged)},
         reborn=tuple(block.convolution.name for block in blocks),
     )
+
+
+def _with_pool(block: ConvBlock, pool: Pool) -> ConvBlock | None:
+    geometry = with_stride_of(block.convolution, pool)
+    return None if geometry is None else block.with_convolution(**geometry)
 
 
 def _emit(emit: Emitter, name: str, blocks: list[ConvBlock]) -> relax.Expr:

@@ -27,6 +27,7 @@ class Reason(StrEnum):
     SHAPE_WOULD_CHANGE = "shape would change"
     GLOBAL_POOL = "global pooling"
     NO_CONVOLUTION = "no convolution beside it"
+    NOT_LINEAR = "another layer in between"
     SIGN = "negative scale"
     ZERO_PADDING = "zero padding"
     NO_ABSORBER = "no larger convolution beside it"
@@ -34,6 +35,7 @@ class Reason(StrEnum):
     DIFFERENT_INPUTS = "branches read different inputs"
     DIFFERENT_ACTIVATIONS = "activations differ"
     DIFFERENT_STRIDES = "strides differ"
+    DILATED = "dilated convolution"
     GROUPED = "grouped convolution"
     SAVES_NOTHING = "saves nothing"
     NEEDS_RETRAINING = "needs retraining"
@@ -42,8 +44,9 @@ class Reason(StrEnum):
 class Candidate(BaseModel):
     """A merge that can be made.
 
-    `layers` are all that take part, `removed` those that are gone afterwards; multiply-adds, parameters and
-    activation bytes are those of the whole network, before and after this merge.
+    `layers` are those that take part, the last being the one where the merge was found; `removed` are those
+    that are gone afterwards. Multiply-adds, parameters and activation bytes are those of the whole network,
+    before and after this merge.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -60,9 +63,14 @@ class Candidate(BaseModel):
     activation_bytes_before: int = 0
     activation_bytes_after: int = 0
 
+    @property
+    def found_at(self) -> str:
+        """The layer where it was found; no other merge of its kind has the same."""
+        return self.layers[-1]
+
 
 class Refusal(BaseModel):
-    """A layer that stays, and why."""
+    """A layer that stays, and why. The last of `layers` is where the merge would have been."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -72,6 +80,11 @@ class Refusal(BaseModel):
     reason: Reason
     detail: str
 
+    @property
+    def found_at(self) -> str:
+        """The layer where the merge would have been."""
+        return self.layers[-1]
+
 
 class MergePlan(BaseModel):
     """The merges to make, in order, and the refusals."""
@@ -80,10 +93,6 @@ class MergePlan(BaseModel):
 
     candidates: tuple[Candidate, ...] = ()
     refusals: tuple[Refusal, ...] = ()
-
-    def names(self, kind: Kind) -> frozenset[str]:
-        """Names of the candidates of one kind."""
-        return frozenset(candidate.name for candidate in self.candidates if candidate.kind == kind)
 
     def exact_only(self) -> MergePlan:
         """The plan without the merges that need retraining, which become refusals."""

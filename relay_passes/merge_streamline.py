@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 import tvm
 from tvm import relax
 
-from relay_passes.convolution import ChannelLayer, ConvBlock, Convolution
+from relay_passes.convolution import ChannelLayer, ConvBlock, Convolution, own_block
 from relay_passes.graph import Graph, shape_of
-from relay_passes.merge import Findings, Merge, merge_by_name
+from relay_passes.merge import Findings, Merge, Refused, make_planned
 from relay_passes.merge_plan import Kind, MergePlan, Reason, Refusal
-from relay_passes.pooling import Pool, is_global, is_global_mean, with_stride_of
+from relay_passes.pooling import Pool, is_global, with_stride_of
 
 
 @tvm.transform.module_pass(opt_level=0, name="MergeStreamline")
@@ -26,11 +26,11 @@ class MergeStreamline:
     """Make the streamline merges of a plan."""
 
     def __init__(self, plan: MergePlan):
-        self.names = plan.names(Kind.STREAMLINE)
+        self.plan = plan
 
     def transform_module(self, module: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
         """Merge each chain whose convolution the plan names."""
-        return merge_by_name(module, find_streamlines, self.names)
+        return make_planned(module, find_streamlines, self.plan)
 
 
 def find_streamlines(graph: Graph) -> Findings:
@@ -49,12 +49,11 @@ def find_streamlines(graph: Graph) -> Findings:
 
 @dataclass(frozen=True)
 class _Chain:
-    """A convolution, the layers that stay behind it and those that go, up to `end`."""
+    """A convolution, the layers that stay behind it, those that go, and all in order."""
 
     block: ConvBlock
     removed: tuple[str, ...]
     passed: tuple[relax.Var, ...]
-    end: relax.Var
 
 
 def _chain(graph: Graph, start: relax.Var) -> _Chain | None:
@@ -81,7 +80,7 @@ def _chain(graph: Graph, start: relax.Var) -> _Chain | None:
         else:
             break
         if layer is None:
-            best = _Chain(ConvBlock(convolution, tail), removed, passed, var)
+            best = _Chain(ConvBlock(convolution, tail), removed, passed)
     return best
 
 
@@ -96,14 +95,13 @@ def _merge(graph: Graph, start: relax.Var) -> Merge | None:
         layers=tuple(var.name for var in chain.passed),
         removed=chain.removed,
         touches=frozenset(chain.passed),
-        replacements={chain.end: lambda emit: block.emit(emit, emit(block.convolution.source))},
+        replacements={chain.passed[-1]: lambda emit: block.emit(emit, emit(block.convolution.source))},
         reborn=(start.name,),
     )
 
 
 def _refusal(graph: Graph, var: relax.Var) -> Refusal | None:
-    pool = Pool.at(graph, var)
-    if pool is None and graph.composite(var) is None and not is_global_mean(graph, var):
+    if Pool.at(graph, var) is None and graph.composite(var) is None and not is_global(graph, var):
         return None
     source = graph.value[var].args[0]
     if graph.call(source, "concat") is not None and not is_global(graph, var):
@@ -113,17 +111,13 @@ def _refusal(graph: Graph, var: relax.Var) -> Refusal | None:
     return Refusal(name=var.name, kind=Kind.STREAMLINE, layers=layers, reason=reason, detail=detail)
 
 
-def _why(graph: Graph, var: relax.Var, source: relax.Expr) -> tuple[Reason, str]:
+def _why(graph: Graph, var: relax.Var, source: relax.Expr) -> Refused:
     if is_global(graph, var):
-        return (
-            Reason.GLOBAL_POOL,
-            "its window is the whole input; a stride would leave one convolution output",
-        )
-    block = ConvBlock.ending_at(graph, source)
-    if block is None:
-        return Reason.NO_CONVOLUTION, "no convolution with constant weights leads to it alone"
-    if not graph.has_one_user(source):
-        return Reason.SEVERAL_USERS, f"{source.name} is read by other layers too"
+        detail = "its window is the whole input; a stride would leave one convolution output"
+        return Reason.GLOBAL_POOL, detail
+    block = own_block(graph, source)
+    if not isinstance(block, ConvBlock):
+        return block
     return Reason.SHAPE_WOULD_CHANGE, shape_detail(block.convolution, var)
 
 

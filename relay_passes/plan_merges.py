@@ -2,22 +2,31 @@
 
 The steps stand in the order in which they are made: folding leaves plain convolutions, streamline merges
 shorten the chains, branch merges widen convolutions, and then a pool behind a concat finds convolutions only.
+Where all branches became one convolution there is no concat left, and the pool behind it is a chain's.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import tvm
 
 from relay_passes.fold_batch_norm import FoldBatchNorm, find_folds
 from relay_passes.graph import Graph
 from relay_passes.layer_table import Cost, cost
-from relay_passes.merge import Find, Merge, apply_merges
+from relay_passes.merge import Find, Merge, next_sweep
 from relay_passes.merge_branches import MergeBranches, find_branches
 from relay_passes.merge_concat_pool import MergeConcatPool, find_concat_pools
-from relay_passes.merge_plan import Candidate, Kind, MergePlan, Reason, Refusal
+from relay_passes.merge_plan import Candidate, MergePlan, Reason, Refusal
 from relay_passes.merge_streamline import MergeStreamline, find_streamlines
 
-STEPS: tuple[Find, ...] = (find_folds, find_streamlines, find_branches, find_concat_pools)
+STEPS: tuple[tuple[Find, Callable[[MergePlan], tvm.transform.Pass]], ...] = (
+    (find_folds, FoldBatchNorm),
+    (find_streamlines, MergeStreamline),
+    (find_branches, MergeBranches),
+    (find_concat_pools, MergeConcatPool),
+    (find_streamlines, MergeStreamline),
+)
 
 
 def plan_merges(module: tvm.IRModule) -> MergePlan:
@@ -34,13 +43,15 @@ def plan_merges(module: tvm.IRModule) -> MergePlan:
     """
     candidates: list[Candidate] = []
     refusals: list[Refusal] = []
-    for find in STEPS:
+    for find, _ in STEPS:
         module, made, refused = _take_all(module, find)
         candidates += made
         refusals += refused
-    left_over = [refusal for find in STEPS for refusal in find(Graph(module)).refusals]
-    settled = {entry.name for entry in (*candidates, *refusals)}
-    refusals += [refusal for refusal in left_over if refusal.name not in settled]
+    graph = Graph(module)
+    settled = {(entry.kind, entry.found_at) for entry in (*candidates, *refusals)}
+    for find in dict.fromkeys(find for find, _ in STEPS):
+        left_over = find(graph).refusals
+        refusals += [refusal for refusal in left_over if (refusal.kind, refusal.found_at) not in settled]
     return MergePlan(candidates=tuple(candidates), refusals=tuple(refusals))
 
 
@@ -58,27 +69,31 @@ def apply_plan(module: tvm.IRModule, plan: MergePlan) -> tvm.IRModule:
     tvm.IRModule
         Its attribute `deeprebirth.reborn` names the layers that need training.
     """
-    passes = (FoldBatchNorm(plan), MergeStreamline(plan), MergeBranches(plan), MergeConcatPool(plan))
-    return tvm.transform.Sequential(passes)(module)
+    return tvm.transform.Sequential([make(plan) for _, make in STEPS])(module)
 
 
 def _take_all(module: tvm.IRModule, find: Find) -> tuple[tvm.IRModule, list[Candidate], list[Refusal]]:
-    """Make every merge of one kind, one after the other, unless it saves nothing."""
+    """Make all merges that `find` finds, except those that save nothing."""
     candidates: list[Candidate] = []
     refusals: dict[str, Refusal] = {}
     before = cost(module)
-    while True:
-        graph = Graph(module)
-        merge = next((merge for merge in find(graph).merges if merge.name not in refusals), None)
-        if merge is None:
-            return module, candidates, list(refusals.values())
-        merged = apply_merges(graph, [merge])
-        after = cost(merged)
-        if merge.kind is Kind.BRANCH and after.macs >= before.macs:
-            refusals[merge.name] = _saves_nothing(merge, before, after)
+
+    def is_wanted(merge: Merge) -> bool:
+        return merge.found_at not in refusals
+
+    while sweep := next_sweep(module, find, is_wanted):
+        made = tuple(zip(sweep.merges, sweep.changes, strict=True))
+        worthless = {
+            merge.found_at: _saves_nothing(merge, change) for merge, change in made if change.macs > 0
+        }
+        if worthless:
+            refusals |= worthless
             continue
-        candidates.append(_with_savings(merge.candidate(), before, after))
-        module, before = merged, after
+        for merge, change in made:
+            candidates.append(_with_savings(merge.candidate(), before, before + change))
+            before += change
+        module = sweep.module
+    return module, candidates, list(refusals.values())
 
 
 def _with_savings(candidate: Candidate, before: Cost, after: Cost) -> Candidate:
@@ -94,11 +109,6 @@ def _with_savings(candidate: Candidate, before: Cost, after: Cost) -> Candidate:
     )
 
 
-def _saves_nothing(merge: Merge, before: Cost, after: Cost) -> Refusal:
-    return Refusal(
-        name=merge.name,
-        kind=merge.kind,
-        layers=merge.layers,
-        reason=Reason.SAVES_NOTHING,
-        detail=f"the network would take {after.macs - before.macs:+,} multiply-adds",
-    )
+def _saves_nothing(merge: Merge, change: Cost) -> Refusal:
+    detail = f"the network would take {change.macs:+,} multiply-adds"
+    return merge.refusal(Reason.SAVES_NOTHING, detail)

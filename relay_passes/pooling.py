@@ -33,7 +33,7 @@ class Pool:
     def at(cls, graph: Graph, var: relax.Expr) -> Pool | None:
         """The pool that computes `var`, or None."""
         call = graph.call(var, *POOLS)
-        if call is None:
+        if call is None or (call.attrs.layout, call.attrs.out_layout) != ("NCHW", "NCHW"):
             return None
         sizes = zip(call.attrs.pool_size, call.attrs.dilation, strict=True)
         return cls(
@@ -50,21 +50,17 @@ class Pool:
         return all(w >= n for w, n in zip(self.window, shape_of(self.source)[2:], strict=True))
 
 
-def is_global_mean(graph: Graph, var: relax.Expr) -> bool:
-    """Whether `var` is a mean over height and width, which is how global pooling is spelt."""
-    call = graph.call(var, "mean", "nn.adaptive_avg_pool2d")
-    if call is None:
-        return False
-    return operator_of(call) != "mean" or (
-        call.attrs.axis is not None
-        and {int(axis) % call.args[0].ty.ndim for axis in call.attrs.axis} == {2, 3}
-    )
-
-
 def is_global(graph: Graph, var: relax.Expr) -> bool:
-    """Whether `var` pools its whole input, however that is spelt."""
+    """Whether `var` pools its whole input (N, C, H, W), however that is spelt."""
     pool = Pool.at(graph, var)
-    return is_global_mean(graph, var) or (pool is not None and pool.is_global)
+    if pool is not None:
+        return pool.is_global
+    call = graph.call(var, "mean", "max", "nn.adaptive_avg_pool2d", "nn.adaptive_max_pool2d")
+    if call is None or call.args[0].ty.ndim != 4:
+        return False
+    if operator_of(call) in ("mean", "max"):
+        return call.attrs.axis is not None and {int(axis) % 4 for axis in call.attrs.axis} == {2, 3}
+    return shape_of(call)[2:] == (1, 1)
 
 
 def with_stride_of(convolution: Convolution, pool: Pool) -> dict[str, tuple[int, ...]] | None:

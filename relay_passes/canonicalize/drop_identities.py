@@ -1,4 +1,4 @@
-"""Drop what changes nothing at inference: dropout, identity reshapes, elements of a tuple made on the spot."""
+"""Drop what changes nothing at inference: dropout, identity reshapes, concats of one tensor."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Compute in numpy what depends on constants alone.
 
-TVM's own `FoldConstant` compiles every expression that it folds, which takes longer than the whole import; the
-importers put no more than reshapes, transposes and scalar arithmetic around weights.
+TVM's own `FoldConstant` compiles every expression that it folds, which takes longer than the whole import;
+the importers put no more than reshapes, transposes and scalar arithmetic around weights.
 """
 
 from __future__ import annotations
@@ -54,5 +54,5 @@ def fold_constants(module: tvm.IRModule, _context: tvm.transform.PassContext) ->
 
 
 def constant(value: np.ndarray) -> relax.Expr:
-    """A Relax constant of the same type."""
-    return relax.const(np.ascontiguousarray(value))
+    """A Relax constant of the same shape and type."""
+    return relax.const(value, str(value.dtype))

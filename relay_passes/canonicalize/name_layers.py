@@ -12,7 +12,7 @@ from collections import Counter
 import tvm
 from tvm import relax
 
-from relay_passes.graph import Graph, Rewrite, array_of, operator_of
+from relay_passes.graph import Graph, Rewrite, array_of
 
 LAYERS_WITH_BIAS = ("nn.conv2d", "nn.conv2d_transpose", "nn.conv1d", "matmul")
 LAYERS_WITH_WEIGHTS = (*LAYERS_WITH_BIAS, "nn.prelu")
@@ -50,7 +50,7 @@ def name_the_rest(module: tvm.IRModule, _context: tvm.transform.PassContext) -> 
         if biased is not None:
             renames[var] = _renamed(graph, var, f"{biased}.bias")
         else:
-            kind = _kind(graph, var)
+            kind = graph.kind(graph.value[var])
             count[kind] += 1
             renames[var] = _renamed(graph, var, f"{kind}_{count[kind]}")
     return graph.rewrite(renames)
@@ -76,14 +76,6 @@ def _parameter_behind(graph: Graph, expr: relax.Expr, parameters: set[relax.Var]
     while expr in graph.value and isinstance(graph.value[expr], relax.Call):
         expr = graph.value[expr].args[0]
     return expr if expr in parameters else None
-
-
-def _kind(graph: Graph, var: relax.Var) -> str:
-    composite = graph.composite(var)
-    if composite is not None:
-        return str(composite.attrs["Composite"]).rpartition(".")[2]
-    operator = operator_of(graph.value[var])
-    return operator.rpartition(".")[2] if operator else "value"
 
 
 def _biased_layer(graph: Graph, var: relax.Var) -> str | None:
