@@ -111,10 +111,11 @@ def _fix(value: onnx.ValueInfoProto, shape: Shape, symbols: dict[str, int]) -> N
         return
     dimensions = tensor.shape.dim
     fits = len(dimensions) == len(shape) and all(
-        dimension.dim_value in (0, size) for dimension, size in zip(dimensions, shape, strict=True)
+        dimension.dim_value < 1 or dimension.dim_value == size
+        for dimension, size in zip(dimensions, shape, strict=True)
     )
     if not fits:
-        declared = "x".join(str(d.dim_value or d.dim_param or "?") for d in dimensions)
+        declared = "x".join(str(d.dim_value) if d.dim_value > 0 else d.dim_param or "?" for d in dimensions)
         raise ImportRefused(
             f"input {value.name!r} is {declared} in the model, which {_text(shape)} contradicts"
         )
@@ -151,7 +152,8 @@ def _padded_by(graph: onnx.GraphProto) -> str:
 
 def _example(dimensions: Iterator[onnx.TensorShapeProto.Dimension]) -> str:
     usual = {0: 1, 1: 3}
-    return _text(tuple(d.dim_value or usual.get(axis, 224) for axis, d in enumerate(dimensions)))
+    sizes = (d.dim_value if d.dim_value > 0 else usual.get(axis, 224) for axis, d in enumerate(dimensions))
+    return _text(tuple(sizes))
 
 
 def _text(shape: Shape) -> str:

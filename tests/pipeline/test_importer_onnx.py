@@ -178,6 +178,12 @@ def test_a_size_given_fixes_a_symbolic_one(load):
     assert network.outputs[0].shape == (5, 48)
 
 
+def test_a_negative_size_is_an_open_one(load):
+    relu = node("Relu", ["x"], ["y"])
+    assert "--input-shape x:1x3x224x4" in refusal(load, [relu], (-1, 3, -1, 4), error=ShapeNeeded)
+    assert load([relu], (-1, 3, -1, 4), input_shapes={"x": (2, 3, 5, 4)}).outputs[0].shape == (2, 3, 5, 4)
+
+
 def test_a_shape_computed_from_values_is_refused(load):
     nodes = [node("Cast", ["x"], ["s"], to=TensorProto.INT64), node("Reshape", ["x", "s"], ["y"], "odd")]
     assert "Reshape 'odd': its shape is computed at run time" in refusal(load, nodes, (4,))
