@@ -116,9 +116,8 @@ def deploy(
     check_replaceable(out)
     records = Path(database) if database else platformdirs.user_data_path("deeprebirth") / "tuning"
     check_writable(records)
+    network = load_network(model, example_inputs=example_inputs, input_shapes=input_shapes, seed=seed)
     with progress or Progress(quiet=True) as shown:
-        shown.stage("Importing and checking the model")
-        network = load_network(model, example_inputs=example_inputs, input_shapes=input_shapes, seed=seed)
         shown.stage("Merging")
         plan = plan_merges(network.module)
         plan = plan if structure_only else plan.exact_only()

@@ -38,17 +38,16 @@ def run(arguments: list[str]) -> int:
     """Run a command and return its exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return app(arguments or ["--help"], prog_name="deeprebirth", standalone_mode=False) or 0
+        code = app(arguments or ["--help"], prog_name="deeprebirth", standalone_mode=False) or 0
     except typer.TyperException as error:
         return _told(error.format_message(), MISTAKE)
-    except (KeyboardInterrupt, typer.Abort):
-        return _told(
-            "interrupted; what was measured is kept, and the same command goes on from there", INTERRUPTED
-        )
     except UserError as error:
         return _told(str(error), MISTAKE)
     except Exception as error:
         return _failure(error)
+    if code == INTERRUPTED:
+        _told("interrupted; what was measured is kept, and the same command goes on from there", code)
+    return code
 
 
 def _failure(error: Exception) -> int:

@@ -1,0 +1,131 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from pipeline import deploy
+from pipeline.bundle import read_bundle
+from pipeline.console import Progress
+from pipeline.errors import UserError
+from pipeline.report.model import ACCURACY_NOT_MEASURED, FOR_TIMING_ONLY, Report
+from targets import TargetError
+
+TRIALS = 6
+
+
+class Stages(Progress):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        super().__init__(quiet=True)
+        self.stages: list[str] = []
+        self.trials: list[int] = []
+
+    def stage(self, name: str) -> None:
+        self.stages.append(name)
+
+    def tuning(self, update) -> None:
+        self.trials.append(update.trials_done)
+
+
+def test_exact_merges_only_without_data(small_module: nn.Module, tmp_path: Path):
+    example = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    progress = Stages()
+    options = {"out": tmp_path / "out", "trials": TRIALS, "database": tmp_path / "records"}
+    deployment = deploy(small_module, example_inputs=example, progress=progress, **options)
+    report = deployment.report
+
+    assert {merge.kind for merge in report.merges} == {"fold"}
+    assert all(merge.exact for merge in report.merges)
+    assert not report.structure_only
+    assert report.notices == ()
+    assert not report.accuracy.measured
+    assert report.accuracy.note == ACCURACY_NOT_MEASURED
+    assert "needs retraining" in {refusal.reason for refusal in report.refusals}
+    assert report.speedup == pytest.approx(
+        report.latency_ms.original.median / report.latency_ms.merged.median
+    )
+    assert {check.what.split()[0] for check in report.verification} == {"exact", "tuned"}
+    assert report.tuning.merged.records_applied > 0
+    assert progress.trials
+
+    with torch.no_grad():
+        expected = small_module(example).numpy()
+    for name in ("original", "merged"):
+        bundle = read_bundle(tmp_path / "out" / name)
+        np.testing.assert_allclose(*bundle.golden_outputs().values(), expected, atol=1e-5)
+
+    again = Stages()
+    deploy(small_module, example_inputs=example, progress=again, **options)
+    assert again.trials == []
+
+
+def test_structure_only_is_marked_wherever_it_goes(small_onnx: Path, tmp_path: Path):
+    out = tmp_path / "ausgabe ü"
+    report = deploy(small_onnx, out=out, trials=TRIALS, structure_only=True, database=tmp_path / "d b").report
+
+    assert [merge.name for merge in report.merges if not merge.exact] == ["stem"]
+    assert report.structure_only
+    assert report.notices == (FOR_TIMING_ONLY,)
+    assert Report.model_validate_json((out / "report.json").read_text("utf-8")) == report
+    assert FOR_TIMING_ONLY in (out / "report.md").read_text("utf-8")
+    assert FOR_TIMING_ONLY in (out / "report.html").read_text("utf-8")
+    assert FOR_TIMING_ONLY in read_bundle(out / "merged").manifest.notices
+    assert read_bundle(out / "original").manifest.notices == ()
+    assert report.totals.merged.macs < report.totals.original.macs
+
+    bundle = read_bundle(out / "original")
+    session = onnxruntime.InferenceSession(small_onnx.read_bytes())
+    expected = session.run(None, bundle.golden_inputs())
+    np.testing.assert_allclose(*bundle.golden_outputs().values(), expected[0], atol=1e-6)
+    example = subprocess.run(
+        [sys.executable, out / "merged" / "load_and_run.py"], capture_output=True, check=True
+    )
+    assert b"largest difference" in example.stdout
+
+
+def test_a_library_that_differs_is_not_handed_over(small_onnx: Path, tmp_path: Path, monkeypatch):
+    """The compiled code is right, so the reference is made wrong."""
+    from pipeline import deployment, verification
+
+    def worse(module, inputs):
+        return [value * 1.01 for value in exact(module, inputs)]
+
+    exact = deployment.evaluate
+    monkeypatch.setattr(deployment, "evaluate", worse)
+    with pytest.raises(verification.NotVerified, match="exact merges"):
+        deploy(small_onnx, out=tmp_path / "out", trials=TRIALS, database=tmp_path / "records")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"target": "toaster"}, TargetError, "host"),
+        ({"trials": 0}, UserError, "at least 1"),
+        ({"threads": 0}, UserError, "--threads 0"),
+        ({"threads": 10_000}, UserError, "--threads 10000"),
+        ({"out": "/proc/nothing/here"}, UserError, "cannot write"),
+    ],
+)
+def test_mistakes_are_told_before_long_work(options, error, says, small_onnx: Path, tmp_path: Path):
+    progress = Stages()
+    arguments = {"out": tmp_path / "out", "database": tmp_path / "records", **options}
+    with pytest.raises(error, match=says):
+        deploy(small_onnx, progress=progress, **arguments)
+    assert progress.stages == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_foreign_directory_is_left_alone(small_onnx: Path, tmp_path: Path):
+    precious = tmp_path / "out" / "thesis.tex"
+    precious.parent.mkdir()
+    precious.write_text("years of work")
+    with pytest.raises(UserError, match=r"thesis\.tex"):
+        deploy(small_onnx, out=tmp_path / "out", database=tmp_path / "records")
+    assert precious.read_text() == "years of work"
