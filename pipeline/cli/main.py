@@ -36,7 +36,7 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run a command and return its exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    interruption = _Interruption()
     try:
         code = app(arguments or ["--help"], prog_name="deeprebirth", standalone_mode=False) or 0
     except typer.TyperException as error:
@@ -44,10 +44,29 @@ def run(arguments: list[str]) -> int:
     except UserError as error:
         return _told(str(error), MISTAKE)
     except Exception as error:
-        return _failure(error)
-    if code == INTERRUPTED:
-        _told("interrupted; what was measured is kept, and the same command goes on from there", code)
-    return code
+        return interruption.told() if interruption.came else _failure(error)
+    return interruption.told() if interruption.came else code
+
+
+class _Interruption:
+    """Turns SIGINT and SIGTERM into KeyboardInterrupt, and remembers that one came.
+
+    Where Python is called from TVM's C++, the interrupt comes out as an error of another kind.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._interrupt)
+
+    def told(self) -> int:
+        return _told(
+            "interrupted; what was measured is kept, and the same command goes on from there", INTERRUPTED
+        )
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        self.came = True
+        raise KeyboardInterrupt
 
 
 def _failure(error: Exception) -> int:
@@ -67,7 +86,3 @@ def _failure(error: Exception) -> int:
 def _told(message: str, code: int) -> int:
     print(f"deeprebirth: {' '.join(message.split())}", file=sys.stderr)
     return code
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
