@@ -7,8 +7,9 @@ compared before it as well.
 from __future__ import annotations
 
 import tvm
+from tvm import relax
 
-from relay_passes.graph import Graph
+from relay_passes.graph import Graph, shape_of
 
 SOFTMAXES = ("nn.softmax", "nn.log_softmax")
 
@@ -17,8 +18,16 @@ SOFTMAXES = ("nn.softmax", "nn.log_softmax")
 def strip_softmax(module: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
     """Make `main` return the inputs of the softmaxes that it ends in; other outputs stay."""
     graph = Graph(module)
-    calls = [graph.call(output, *SOFTMAXES) for output in graph.outputs]
-    outputs = tuple(
-        output if call is None else call.args[0] for output, call in zip(graph.outputs, calls, strict=True)
-    )
-    return graph.rewrite({}, outputs=outputs)
+    return graph.rewrite({}, outputs=tuple(_logits(graph, output) for output in graph.outputs))
+
+
+def _logits(graph: Graph, output: relax.Expr) -> relax.Expr:
+    """What the softmax that `output` is reads; ONNX's softmax before opset 13 stands between two reshapes."""
+    softmax = graph.call(output, *SOFTMAXES)
+    if softmax is not None:
+        return softmax.args[0]
+    outer = graph.call(output, "reshape")
+    softmax = None if outer is None else graph.call(outer.args[0], *SOFTMAXES)
+    inner = None if softmax is None else graph.call(softmax.args[0], "reshape")
+    is_between = inner is not None and shape_of(inner.args[0]) == shape_of(output)
+    return inner.args[0] if is_between else output

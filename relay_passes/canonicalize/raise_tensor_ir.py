@@ -6,10 +6,14 @@ from its one store statement.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tvm
 from tvm import relax, sym, tirx
 
-from relay_passes.graph import Graph, operator_of
+from relay_passes.graph import Graph, Rewrite, operator_of
+
+BOUNDS = {tirx.Max: relax.op.maximum, tirx.Min: relax.op.minimum}
 
 
 @tvm.transform.module_pass(opt_level=0, name="RaiseTensorIR")
@@ -25,20 +29,31 @@ def raise_tensor_ir(module: tvm.IRModule, _context: tvm.transform.PassContext) -
     return graph.rewrite(raised)
 
 
-def _operator(program: tirx.PrimFunc, arguments: list[relax.Expr]):
+def _operator(program: tirx.PrimFunc, arguments: list[relax.Expr]) -> Rewrite | None:
     store = _only_store(program.body)
     if store is None:
         return None
     value = store.value
-    if isinstance(value, tirx.Max) and len(arguments) == 2:
-        return lambda emit: relax.op.maximum(emit(arguments[0]), emit(arguments[1]))
-    if isinstance(value, tirx.Min) and len(arguments) == 2:
-        return lambda emit: relax.op.minimum(emit(arguments[0]), emit(arguments[1]))
+    if isinstance(value, tirx.Max):
+        return _of_two(relax.op.maximum, value, arguments)
+    if isinstance(value, tirx.Min):
+        return _of_two(relax.op.minimum, value, arguments)
     widths = _pad_widths(store, arguments[0]) if _is_padding(value) else None
     fill = float(value.args[2].value) if widths is not None else None
     if widths is not None:
         return lambda emit: relax.op.nn.pad(emit(arguments[0]), widths, pad_value=fill)
     return None
+
+
+def _of_two(
+    build: Callable[..., relax.Expr], value: tirx.Max | tirx.Min, arguments: list[relax.Expr]
+) -> Rewrite | None:
+    """The operator of two tensors, or of one and a number in the program."""
+    numbers = [side for side in (value.a, value.b) if isinstance(side, tirx.FloatImm)]
+    if len(arguments) + len(numbers) != 2:
+        return None
+    constants = [relax.const(number.value, str(number.ty.dtype)) for number in numbers]
+    return lambda emit: build(*(emit(argument) for argument in arguments), *constants)
 
 
 def _only_store(statement: tvm.Object) -> tirx.BufferStore | None:
