@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tvm
 from tvm import relax
 
@@ -15,10 +16,21 @@ def absorb_padding(module: tvm.IRModule, _context: tvm.transform.PassContext) ->
     found = {}
     for var in graph.layers:
         convolution = graph.call(var, "nn.conv2d")
-        padding = graph.call(convolution.args[0], "nn.pad") if convolution is not None else None
-        if padding is not None and _is_spatial_zero(padding):
-            found[var] = (convolution, padding)
+        if convolution is not None and convolution.attrs.data_layout == "NCHW":
+            source, widths = _unpadded(graph, convolution.args[0])
+            if widths.any():
+                found[var] = (convolution, source, widths)
     return graph.rewrite({var: lambda emit, args=args: _absorbed(emit, *args) for var, args in found.items()})
+
+
+def _unpadded(graph: Graph, source: relax.Expr) -> tuple[relax.Expr, np.ndarray]:
+    """What stands in front of the paddings that lead to `source`; their top, left, bottom and right width."""
+    total = np.zeros(4, dtype=int)
+    while (padding := graph.call(source, "nn.pad")) is not None and _is_spatial_zero(padding):
+        top, bottom, left, right = (int(width) for width in padding.attrs.pad_width[4:])
+        total += (top, left, bottom, right)
+        source = padding.args[0]
+    return source, total
 
 
 def _is_spatial_zero(padding: relax.Call) -> bool:
@@ -27,15 +39,17 @@ def _is_spatial_zero(padding: relax.Call) -> bool:
     return is_zero and len(widths) == 8 and not any(widths[:4]) and min(widths) >= 0
 
 
-def _absorbed(emit: Emitter, convolution: relax.Call, padding: relax.Call) -> relax.Expr:
-    top, bottom, left, right = (int(width) for width in padding.attrs.pad_width[4:])
+def _absorbed(emit: Emitter, convolution: relax.Call, source: relax.Expr, widths: np.ndarray) -> relax.Expr:
     attributes = convolution.attrs
-    widths = zip((int(p) for p in attributes.padding), (top, left, bottom, right), strict=True)
     return relax.op.nn.conv2d(
-        emit(padding.args[0]),
+        emit(source),
         emit(convolution.args[1]),
-        strides=[int(s) for s in attributes.strides],
-        padding=[own + added for own, added in widths],
-        dilation=[int(d) for d in attributes.dilation],
+        strides=[int(stride) for stride in attributes.strides],
+        padding=[int(own) + int(added) for own, added in zip(attributes.padding, widths, strict=True)],
+        dilation=[int(dilation) for dilation in attributes.dilation],
         groups=int(attributes.groups),
+        data_layout=attributes.data_layout,
+        kernel_layout=attributes.kernel_layout,
+        out_layout=attributes.out_layout,
+        out_dtype=attributes.out_dtype,
     )

@@ -16,7 +16,7 @@ from relay_passes.graph import Graph, Rewrite, array_of
 
 LAYERS_WITH_BIAS = ("nn.conv2d", "nn.conv2d_transpose", "nn.conv1d", "matmul")
 LAYERS_WITH_WEIGHTS = (*LAYERS_WITH_BIAS, "nn.prelu")
-WEIGHT_SUFFIX = re.compile(r"[._/:]?(weights?|w|W|kernel|gamma|scale|slope|s)(_\d+)?$")
+WEIGHT_SUFFIX = re.compile(r"[._/:](weights?|w|W|kernel|gamma|scale|slope|s)([_:]\d+)?$")
 IMPORTERS_NAME = re.compile(r"(lv|gv|lv_\d+)\d*")
 
 

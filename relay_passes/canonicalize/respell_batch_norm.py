@@ -21,21 +21,24 @@ def respell_batch_norm(module: tvm.IRModule, _context: tvm.transform.PassContext
     for var, value in graph.value.items():
         if isinstance(value, relax.TupleGetItem) and value.index == 0:
             norm = graph.call(value.tuple_value, "nn.batch_norm")
-            if norm is not None and _is_constant(norm):
+            if norm is not None and _uses_constant_statistics(norm):
                 found[var] = (var.name, norm)
     return graph.rewrite({var: lambda emit, args=args: _scaled(emit, *args) for var, args in found.items()})
 
 
-def _is_constant(norm: relax.Call) -> bool:
-    return int(norm.attrs.axis) == 1 and all(array_of(arg) is not None for arg in norm.args[1:])
+def _uses_constant_statistics(norm: relax.Call) -> bool:
+    is_over_channels = int(norm.attrs.axis) % norm.args[0].ty.ndim == 1
+    return (
+        is_over_channels and not norm.attrs.training and all(array_of(a) is not None for a in norm.args[1:])
+    )
 
 
 def _scaled(emit: Emitter, name: str, norm: relax.Call) -> relax.Expr:
     gamma, beta, mean, variance = (array_of(arg).astype("float64") for arg in norm.args[1:])
-    scale = gamma / np.sqrt(variance + float(norm.attrs.epsilon))
-    shift = beta - mean * scale
+    scale = (gamma if norm.attrs.scale else 1) / np.sqrt(variance + float(norm.attrs.epsilon))
+    shift = (beta if norm.attrs.center else 0) - mean * scale
     x = emit(norm.args[0])
     shape = [1, -1] + [1] * (x.ty.ndim - 2)
-    dtype = str(norm.args[1].ty.dtype)
+    dtype = str(x.ty.dtype)
     scaled = emit.layer(name, relax.op.multiply(x, constant(scale.reshape(shape).astype(dtype))))
     return emit.layer(f"{name}.shift", relax.op.add(scaled, constant(shift.reshape(shape).astype(dtype))))

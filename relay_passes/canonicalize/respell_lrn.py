@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import tvm
 from tvm import relax
-from tvm.relax.dpl import is_const, is_op, wildcard
+from tvm.relax.dpl import DFPattern, is_const, is_op, wildcard
 
-from relay_passes.graph import Emitter, Graph, array_of
+from relay_passes.graph import Emitter, Graph, Match, array_of
 
 COMPOSITE = "deeprebirth.lrn"
 
@@ -38,32 +38,48 @@ def _match(graph: Graph, var: relax.Var) -> tuple[relax.Expr, dict[str, float]] 
         matched = graph.match(parts["root"], var)
         if matched is None:
             continue
-        pool = matched.call(parts["pool"]).attrs
-        size = int(pool.pool_size[0])
-        if [int(n) for n in pool.pool_size[1:]] != [1, 1] or size % 2 == 0:
+        size = _size(matched, parts)
+        numbers = {key: array_of(matched[parts[key]]) for key in ("alpha", "beta", "bias")}
+        if size is None or any(number.size != 1 for number in numbers.values()):
             return None
-        parameters = {key: float(array_of(matched[parts[key]])) for key in ("alpha", "beta", "bias")}
-        return matched[parts["x"]], {"size": size, **parameters}
+        return matched[parts["x"]], {"size": size, **{key: n.item() for key, n in numbers.items()}}
     return None
 
 
-def _chain(x, pool):
+def _chain(x: DFPattern, square: DFPattern, pad: DFPattern | None = None) -> dict[str, DFPattern]:
+    """The chain behind the squares, which the pool reads with a new axis in front of the channels."""
     alpha, beta, bias = is_const(), is_const(), is_const()
+    pool = is_op("relax.nn.avg_pool3d")(square if pad is None else pad)
     mean = is_op("relax.multiply")(is_op("relax.squeeze")(pool), alpha)
     root = is_op("relax.divide")(x, is_op("relax.power")(is_op("relax.add")(mean, bias), beta))
-    return {"root": root, "x": x, "pool": pool, "alpha": alpha, "beta": beta, "bias": bias}
+    parts = {"root": root, "x": x, "pool": pool, "alpha": alpha, "beta": beta, "bias": bias}
+    return parts if pad is None else {**parts, "pad": pad}
 
 
-def _onnx_pattern():
+def _onnx_pattern() -> dict[str, DFPattern]:
     x = wildcard()
-    square = is_op("relax.expand_dims")(is_op("relax.multiply")(x, x))
-    return _chain(x, is_op("relax.nn.avg_pool3d")(square))
+    return _chain(x, is_op("relax.expand_dims")(is_op("relax.multiply")(x, x)))
 
 
-def _torch_pattern():
+def _torch_pattern() -> dict[str, DFPattern]:
     x = wildcard()
     square = is_op("relax.reshape")(is_op("relax.multiply")(x, x), wildcard())
-    return _chain(x, is_op("relax.nn.avg_pool3d")(is_op("relax.nn.pad")(square)))
+    return _chain(x, square, is_op("relax.nn.pad")(square))
+
+
+def _size(matched: Match, parts: dict[str, DFPattern]) -> int | None:
+    """Over how many channels the pool takes the mean, if it is as an LRN's."""
+    pool = matched.call(parts["pool"]).attrs
+    size, *others = (int(n) for n in pool.pool_size)
+    half = size // 2
+    before, after = [int(n) for n in pool.padding[:3]], [int(n) for n in pool.padding[3:]]
+    if "pad" in parts:
+        widths = [int(width) for width in matched.call(parts["pad"]).attrs.pad_width]
+        before = [own + width for own, width in zip(before, widths[-6::2], strict=True)]
+        after = [own + width for own, width in zip(after, widths[-5::2], strict=True)]
+    is_plain = others == [1, 1] and {int(n) for n in (*pool.strides, *pool.dilation)} == {1}
+    is_centred = before == after == [half, 0, 0] and size % 2 == 1
+    return size if is_plain and is_centred and (pool.count_include_pad or "pad" in parts) else None
 
 
 def _outlined(emit: Emitter, x: relax.Expr, function: relax.Function) -> relax.Expr:
@@ -78,14 +94,18 @@ def lrn_function(
     x = relax.Var("x", type_)
     attributes = {"Composite": COMPOSITE, "size": size, "alpha": alpha, "beta": beta, "bias": bias}
     half = size // 2
+
+    def number(value: float) -> relax.Expr:
+        return relax.const(value, str(type_.dtype))
+
     with builder.function("lrn", [x], attrs=attributes, private=True):
         square = builder.emit(relax.op.expand_dims(relax.op.multiply(x, x), axis=[1]))
         pooled = relax.op.nn.avg_pool3d(
             square, (size, 1, 1), padding=[half, 0, 0, half, 0, 0], count_include_pad=True
         )
         mean = builder.emit(relax.op.squeeze(builder.emit(pooled), axis=[1]))
-        scaled = builder.emit(relax.op.multiply(mean, relax.const(alpha, "float32")))
-        base = builder.emit(relax.op.add(scaled, relax.const(bias, "float32")))
+        scaled = builder.emit(relax.op.multiply(mean, number(alpha)))
+        base = builder.emit(relax.op.add(scaled, number(bias)))
         builder.emit_func_output(builder.emit(relax.op.divide(x, _power(builder, base, beta))))
     return builder.finalize()["lrn"]
 
@@ -94,4 +114,4 @@ def _power(builder: relax.BlockBuilder, base: relax.Expr, exponent: float) -> re
     if exponent == 0.75:
         root = builder.emit(relax.op.sqrt(base))
         return builder.emit(relax.op.multiply(root, builder.emit(relax.op.sqrt(root))))
-    return builder.emit(relax.op.power(base, relax.const(exponent, "float32")))
+    return builder.emit(relax.op.power(base, relax.const(exponent, str(base.ty.dtype))))

@@ -1,33 +1,57 @@
-"""`where(x > 0, x, slope * x)` is a parametric ReLU; slopes have the shape (C,)."""
+"""A parametric ReLU is `nn.prelu` over axis 1 with a slope for each channel, shaped (C,).
+
+torch arrives as `where(x > 0, x, slope * x)`, ONNX as `nn.prelu` that may have a single slope over any axis.
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import tvm
 from tvm import relax
 from tvm.relax.dpl import is_const, is_op, wildcard
 
 from relay_passes.canonicalize.fold_constants import constant
+from relay_passes.canonicalize.respell_scale import aligned
 from relay_passes.graph import Graph, array_of, shape_of
 
 
 @tvm.transform.module_pass(opt_level=0, name="RespellPReLU")
 def respell_prelu(module: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
-    """Make each such chain over the channels (axis 1) one `nn.prelu`."""
+    """Bring parametric ReLUs over the channels to one spelling."""
     graph = Graph(module)
-    x, zero, slope = wildcard(), is_const(), is_const()
-    scaled = is_op("relax.multiply")(slope, x) | is_op("relax.multiply")(x, slope)
-    pattern = is_op("relax.where")(is_op("relax.greater")(x, zero), x, scaled)
     found = {}
     for var in graph.layers:
-        matched = graph.match(pattern, var)
-        if matched is None or array_of(matched[zero]).any():
-            continue
-        slopes, channels = array_of(matched[slope]), shape_of(matched[x])[1]
-        if slopes.size in (1, channels) and max(slopes.shape, default=1) == slopes.size:
-            found[var] = (matched[x], slopes.reshape(-1).repeat(channels // slopes.size))
+        match = _operator(graph, var) or _chain(graph, var)
+        if match is not None:
+            found[var] = match
     return graph.rewrite(
         {
             var: lambda emit, x=x, slopes=slopes: relax.op.nn.prelu(emit(x), constant(slopes), axis=1)
             for var, (x, slopes) in found.items()
         }
     )
+
+
+def _operator(graph: Graph, var: relax.Var) -> tuple[relax.Expr, np.ndarray] | None:
+    call = graph.call(var, "nn.prelu")
+    slopes = array_of(call.args[1]) if call is not None else None
+    if slopes is None or call.ty.ndim < 2:
+        return None
+    channels = shape_of(call)[1]
+    if slopes.size == 1:
+        return call.args[0], slopes.repeat(channels)
+    return (call.args[0], slopes) if int(call.attrs.axis) % call.ty.ndim == 1 else None
+
+
+def _chain(graph: Graph, var: relax.Var) -> tuple[relax.Expr, np.ndarray] | None:
+    x, zero, slope = wildcard(), is_const(), is_const()
+    scaled = is_op("relax.multiply")(slope, x) | is_op("relax.multiply")(x, slope)
+    matched = graph.match(is_op("relax.where")(is_op("relax.greater")(x, zero), x, scaled), var)
+    if matched is None or array_of(matched[zero]).any() or matched[x].ty.ndim < 2:
+        return None
+    shape = shape_of(matched[x])
+    slopes = aligned(array_of(matched[slope]), len(shape))
+    by_channel = (1, shape[1], *(1,) * (len(shape) - 2))
+    if slopes.shape not in (by_channel, (1,) * len(shape)):
+        return None
+    return matched[x], np.broadcast_to(slopes, by_channel).reshape(-1)

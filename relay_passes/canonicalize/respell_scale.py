@@ -42,13 +42,20 @@ def _match(value: relax.Expr) -> tuple[str, relax.Expr, np.ndarray] | None:
         return None
     if operator in INVERSE:
         operator, invert = INVERSE[operator]
+        if invert is np.reciprocal and not array.all():
+            return None
         array = invert(array)
     return operator, x, per_channel(array, shape_of(x))
 
 
 def per_channel(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The constant as (1, C, 1, 1) for a tensor (N, C, H, W) if it is the same everywhere in a channel."""
-    aligned = array.reshape((1,) * (len(shape) - array.ndim) + array.shape)
-    if len(shape) == 4 and aligned.shape[0] == aligned.shape[2] == aligned.shape[3] == 1:
-        return np.broadcast_to(aligned, (1, shape[1], 1, 1))
+    full = aligned(array, len(shape))
+    if len(shape) == full.ndim == 4 and full.shape in ((1, shape[1], 1, 1), (1, 1, 1, 1)):
+        return np.broadcast_to(full, (1, shape[1], 1, 1))
     return array
+
+
+def aligned(array: np.ndarray, rank: int) -> np.ndarray:
+    """The array with axes of size 1 in front, as broadcasting to `rank` axes adds them."""
+    return array.reshape((1,) * (rank - array.ndim) + array.shape)

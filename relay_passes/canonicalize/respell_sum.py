@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import tvm
 from tvm import relax
 
@@ -23,16 +21,16 @@ def _terms(graph: Graph, var: relax.Var) -> list[relax.Expr] | None:
     stack = graph.call(total.args[0], "stack") if total is not None else None
     if stack is None or total.attrs.axis is None or total.attrs.keepdims:
         return None
-    axis = 0 if stack.attrs.axis is None else int(stack.attrs.axis)
-    if [int(a) for a in total.attrs.axis] != [axis]:
+    axis = 0 if stack.attrs.axis is None else int(stack.attrs.axis) % stack.ty.ndim
+    if [int(a) % stack.ty.ndim for a in total.attrs.axis] != [axis]:
         return None
     stacked = stack.args[0]
-    terms = list((graph.value.get(stacked, stacked)).fields)
+    terms = list(graph.value.get(stacked, stacked).fields)
     return terms if all(shape_of(term) == shape_of(total) for term in terms) else None
 
 
 def _added(emit: Emitter, terms: list[relax.Expr]) -> relax.Expr:
-    first, *rest = (emit(term) for term in terms)
-    *early, last = rest
-    so_far = functools.reduce(lambda left, right: emit.layer("lv", relax.op.add(left, right)), early, first)
-    return relax.op.add(so_far, last)
+    total, *rest = (emit(term) for term in terms)
+    for term in rest:
+        total = emit.layer("lv", relax.op.add(total, term))
+    return total
