@@ -12,8 +12,7 @@ from pathlib import Path
 
 import tvm
 from tvm.ir import IRModule
-from tvm.ir.utils import derived_object
-from tvm.s_tir.meta_schedule.builder import BuilderInput, BuilderResult, PyBuilder
+from tvm.s_tir.meta_schedule.builder import BuilderInput, BuilderResult
 from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock
 
 from tuning.workers import Call, Outcome, WorkerPool
@@ -22,9 +21,8 @@ BUILD_SECONDS = 30.0
 _BUILDS_PER_WORKER = 200
 
 
-@derived_object
-class CandidateBuilder(PyBuilder):
-    """MetaSchedule's builder interface over our worker processes; ``close`` ends them.
+class CandidateBuilder:
+    """Builds batches of candidates as MetaSchedule's builders do; ``close`` ends its worker processes.
 
     Parameters
     ----------
@@ -45,7 +43,6 @@ class CandidateBuilder(PyBuilder):
         seconds: float = BUILD_SECONDS,
         recycle_after: int = _BUILDS_PER_WORKER,
     ) -> None:
-        super().__init__()
         self._compiler = compiler
         self._seconds = seconds
         self._pool = WorkerPool(workers, recycle_after)
@@ -53,7 +50,10 @@ class CandidateBuilder(PyBuilder):
         self._built = 0
 
     def build(self, build_inputs: list[BuilderInput]) -> list[BuilderResult]:
-        """Build each candidate; a failed one's result holds the cause in words."""
+        """Build each candidate; a failed one's result holds the cause in words.
+
+        An artefact stands in a directory of its own, which goes with ``close`` at the latest.
+        """
         outcomes = self._pool.run([self._call(each) for each in build_inputs])
         return [_result(outcome) for outcome in outcomes]
 

@@ -8,16 +8,7 @@ of a failure is told in words.
 import re
 from pathlib import Path
 
-from tvm.ir.utils import derived_object
-from tvm.s_tir.meta_schedule.runner import (
-    EvaluatorConfig,
-    PyRunner,
-    PyRunnerFuture,
-    RunnerFuture,
-    RunnerInput,
-    RunnerResult,
-    rpc_runner,
-)
+from tvm.s_tir.meta_schedule.runner import EvaluatorConfig, RunnerInput, RunnerResult, rpc_runner
 
 from tuning import session
 from tuning.session import RpcConfig
@@ -32,9 +23,8 @@ _TRIALS_PER_WORKER = 500
 _BROKEN = re.compile(r"kShutdown|reset by peer|broken pipe|closed by peer|end of file|socket", re.IGNORECASE)
 
 
-@derived_object
-class SessionRunner(PyRunner):
-    """MetaSchedule's runner interface over a session's device; ``close`` ends its worker.
+class SessionRunner:
+    """Measures candidates on a session's device; ``close`` ends its worker process.
 
     Parameters
     ----------
@@ -45,14 +35,9 @@ class SessionRunner(PyRunner):
     """
 
     def __init__(self, config: RpcConfig, trial_seconds: float = TRIAL_SECONDS) -> None:
-        super().__init__()
         self._config = config
         self._trial_seconds = trial_seconds
         self._pool = WorkerPool(size=1, recycle_after=_TRIALS_PER_WORKER)
-
-    def run(self, runner_inputs: list[RunnerInput]) -> list[RunnerFuture]:
-        """Return one future for each candidate; it is measured when its result is asked for."""
-        return [_Trial(self, each) for each in runner_inputs]
 
     def measure(self, runner_input: RunnerInput) -> RunnerResult:
         """Measure one candidate.
@@ -98,25 +83,6 @@ class SessionRunner(PyRunner):
         if outcome.seconds >= self._trial_seconds:
             return f"took longer than {self._trial_seconds:g} s"
         return "the code crashed on the device" if self._broke(outcome) else outcome.cause
-
-
-@derived_object
-class _Trial(PyRunnerFuture):
-    def __init__(self, runner: SessionRunner, runner_input: RunnerInput) -> None:
-        super().__init__()
-        self._runner = runner
-        self._input = runner_input
-        self._result: RunnerResult | None = None
-
-    def done(self) -> bool:
-        """Tell whether the candidate was measured."""
-        return self._result is not None
-
-    def result(self) -> RunnerResult:
-        """Measure the candidate, unless that was done before."""
-        if self._result is None:
-            self._result = self._runner.measure(self._input)
-        return self._result
 
 
 def measure_candidate(

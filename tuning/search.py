@@ -8,6 +8,8 @@ Functions without weights (pooling, concatenation, softmax) have little to win a
 places of computation: their space only asks how to go parallel, to vectorise and to unroll.
 """
 
+from functools import cached_property
+
 from tvm.ir import IRModule
 from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.meta_schedule.runner import RunnerResult
@@ -21,6 +23,7 @@ _FIRST_SAMPLES = 32
 _POPULATION = 64
 _GENERATIONS = 2
 _WARM_UP_TRIALS = 32
+_RECALLED = 16
 _MANY_TRIALS = 1 << 20
 
 
@@ -37,46 +40,55 @@ class Search:
         Seed of the search, at least 1.
     heavy : bool
         Whether it holds a convolution or a matrix product.
+    database : Database
+        Its best records are where later rounds start.
+    model : CostModel
+        Chooses among samples.
     """
 
-    def __init__(self, module: IRModule, target: TargetInfo, seed: int, heavy: bool) -> None:
+    def __init__(
+        self,
+        module: IRModule,
+        target: TargetInfo,
+        seed: int,
+        heavy: bool,
+        database: ms.database.Database,
+        model: ms.CostModel,
+    ) -> None:
         self._module = module
         self._target = target
         self._seed = seed
         self._heavy = heavy
-        self._first: ms.TuneContext | None = None
-        self._later: ms.TuneContext | None = None
+        self._database = database
+        self._model = model
 
-    def candidates(
-        self,
-        size: int,
-        measured: set[str],
-        database: ms.database.Database,
-        model: ms.CostModel,
-    ) -> list[MeasureCandidate]:
+    def candidates(self, size: int, measured: set[str]) -> list[MeasureCandidate]:
         """Return up to ``size`` candidates whose keys are not in ``measured``; none if there are none."""
-        if not measured and self._first is None:
-            self._first = self._context(_FIRST_SAMPLES, 0, database, model)
-            context = self._first
-        else:
-            if self._later is None:
-                self._later = self._context(_POPULATION, _GENERATIONS, database, model)
-            context = self._later
-        found = context.generate_measure_candidates() or []
+        self._current = self._evolving if measured else self._context(_FIRST_SAMPLES, 0)
+        found = self._current.generate_measure_candidates() or []
         fresh = {trace_key(each.sch.trace): each for each in found}
-        self._current = context
         return [each for key, each in fresh.items() if key not in measured][:size]
 
-    def learn(
-        self, candidates: list[MeasureCandidate], results: list[RunnerResult], model: ms.CostModel
-    ) -> None:
+    def learn(self, candidates: list[MeasureCandidate], results: list[RunnerResult]) -> None:
         """Take in what measuring the last candidates gave."""
         self._current.notify_runner_results(candidates, results)
-        model.update(self._current, candidates, results)
+        self._model.update(self._current, candidates, results)
 
-    def _context(
-        self, population: int, generations: int, database: ms.database.Database, model: ms.CostModel
-    ) -> ms.TuneContext:
+    def recall(self, records: list[ms.database.TuningRecord]) -> None:
+        """Teach the cost model the best of the records that earlier runs left."""
+        if not self._heavy:
+            return
+        best = sorted(records, key=lambda record: min(map(float, record.run_secs)))[:_RECALLED]
+        known = [(_candidate(record), RunnerResult(record.run_secs, None)) for record in best]
+        known = [(candidate, result) for candidate, result in known if candidate is not None]
+        if known:
+            self._model.update(self._evolving, *map(list, zip(*known, strict=True)))
+
+    @cached_property
+    def _evolving(self) -> ms.TuneContext:
+        return self._context(_POPULATION, _GENERATIONS)
+
+    def _context(self, population: int, generations: int) -> ms.TuneContext:
         context = ms.TuneContext(
             self._module,
             target=self._target.target(),
@@ -89,13 +101,21 @@ class Search:
             rand_state=self._seed,
             num_threads=self._target.threads,
         )
-        context.pre_tuning(_MANY_TRIALS, ROUND, database=database, cost_model=model)
+        context.pre_tuning(_MANY_TRIALS, ROUND, database=self._database, cost_model=self._model)
         return context
 
 
 def cost_model(target: TargetInfo) -> ms.CostModel:
     """Return the cost model that all tasks of a network share; it guesses until it knows some trials."""
     return ms.cost_model.XGBModel(num_warmup_samples=_WARM_UP_TRIALS, num_tuning_cores=target.threads)
+
+
+def _candidate(record: ms.database.TuningRecord) -> MeasureCandidate | None:
+    """Return the candidate that a record is of, or None if its trace does not fit its function."""
+    try:
+        return record.as_measure_candidate()
+    except (RuntimeError, ValueError, TypeError):
+        return None
 
 
 def _space(heavy: bool) -> "str | ms.SpaceGenerator":

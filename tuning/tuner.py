@@ -24,6 +24,7 @@ from tuning.budget import TaskState, next_round
 from tuning.builder import CandidateBuilder
 from tuning.database import Cleaning
 from tuning.errors import TuningError
+from tuning.interrupts import held_back
 from tuning.intrinsics import import_cpu_intrinsics
 from tuning.prepare import prepare
 from tuning.runner import SessionRunner
@@ -117,6 +118,7 @@ class _Task:
     state: TaskState
     failed: int = 0
     measured: set[str] = field(default_factory=set)
+    recalled: list[ms.database.TuningRecord] = field(default_factory=list)
 
 
 def tune(
@@ -159,8 +161,9 @@ def tune(
     started = time.monotonic()
     with ExitStack() as stack:
         database, cleaning = stack.enter_context(db.writable(Path(database_dir), target.target()))
-        tasks = _tasks(module, target, database, seed)
-        _recall(tasks, database)
+        with held_back():
+            tasks = _tasks(module, target, database, seed)
+            _recall(tasks, database)
         run = _Run(tasks, target, database, trials, on_progress)
         if run.done < trials:
             stack.enter_context(run.on_device(session))
@@ -177,19 +180,23 @@ def _tasks(module: IRModule, target: TargetInfo, database: ms.database.Database,
     )
     if not extracted:
         raise TuningError("the network has nothing to tune: it calls no functions")
+    model = cost_model(target)
     seeds = ms.utils.fork_seed(seed, len(extracted))
-    return [_task(each, target, database, own) for each, own in zip(extracted, seeds, strict=True)]
+    return [_task(each, target, database, model, own) for each, own in zip(extracted, seeds, strict=True)]
 
 
 def _task(
-    extracted: ms.ExtractedTask, target: TargetInfo, database: ms.database.Database, seed: int
+    extracted: ms.ExtractedTask,
+    target: TargetInfo,
+    database: ms.database.Database,
+    model: ms.CostModel,
+    seed: int,
 ) -> _Task:
-    module = extracted.dispatched[0]
-    heavy = any(word in extracted.task_name for word in _HEAVY_OPERATORS)
+    name, module = extracted.task_name, extracted.dispatched[0]
+    heavy = any(word in name for word in _HEAVY_OPERATORS)
     state = TaskState(int(extracted.weight), float(estimate_tir_flops(module)), heavy)
-    return _Task(
-        extracted.task_name, Search(module, target, seed, heavy), database.commit_workload(module), state
-    )
+    search = Search(module, target, seed, heavy, database, model)
+    return _Task(name, search, database.commit_workload(module), state)
 
 
 def _recall(tasks: list[_Task], database: ms.database.Database) -> None:
@@ -198,6 +205,7 @@ def _recall(tasks: list[_Task], database: ms.database.Database) -> None:
     for record in database.get_all_tuning_records():
         task = by_workload.get(record.workload)
         if task is not None:
+            task.recalled.append(record)
             _note(task, db.trace_key(record.trace), db.best_seconds(record.run_secs))
 
 
@@ -230,7 +238,6 @@ class _Run:
         self._reused = self.done
         self._failures: dict[str, int] = {}
         self._started = time.monotonic()
-        self._cost_model = cost_model(target)
 
     @property
     def done(self) -> int:
@@ -251,10 +258,14 @@ class _Run:
 
     def tune(self) -> None:
         """Make rounds until the trials are made or no task has new candidates."""
+        with held_back():
+            for task in self._tasks:
+                task.search.recall(task.recalled)
         while (choice := next_round(self._states, self._trials - self.done)) is not None:
             index, size = choice
             task = self._tasks[index]
-            candidates = task.search.candidates(size, task.measured, self._database, self._cost_model)
+            with held_back():
+                candidates = task.search.candidates(size, task.measured)
             if candidates:
                 self._measure(index, candidates)
             else:
@@ -279,16 +290,18 @@ class _Run:
         results: list[RunnerResult] = []
         for candidate, artefact in zip(candidates, built, strict=True):
             results.append(self._run(candidate, artefact))
-            self._keep(task, candidate, results[-1])
+            with held_back():
+                self._keep(task, candidate, results[-1])
             self._report(index)
-        task.search.learn(candidates, results, self._cost_model)
+        with held_back():
+            task.search.learn(candidates, results)
 
     def _run(self, candidate: MeasureCandidate, artefact: ms.builder.BuilderResult) -> RunnerResult:
         if artefact.error_msg is not None:
             return RunnerResult(None, str(artefact.error_msg))
         runner_input = RunnerInput(artefact.artifact_path, self._target.device_type, candidate.args_info)
         try:
-            return self._runner.run([runner_input])[0].result()
+            return self._runner.measure(runner_input)
         finally:
             ms.utils.remove_build_dir(str(artefact.artifact_path))
 
