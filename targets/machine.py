@@ -10,12 +10,11 @@ import platform
 from pathlib import Path
 
 _MODEL_KEYS = ("model name", "Model", "Hardware")
-_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
-def core_count() -> int:
+def core_count(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     """Return the number of cores this process may use: affinity mask and cgroup quota, at least 1."""
-    return max(1, min(len(os.sched_getaffinity(0)), _quota(_CGROUP_QUOTA)))
+    return max(1, min(len(os.sched_getaffinity(0)), _quota(quota)))
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
