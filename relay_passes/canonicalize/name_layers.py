@@ -14,8 +14,8 @@ from tvm import relax
 
 from relay_passes.graph import Graph, Rewrite, array_of
 
-LAYERS_WITH_BIAS = ("nn.conv2d", "nn.conv2d_transpose", "nn.conv1d", "matmul")
-LAYERS_WITH_WEIGHTS = (*LAYERS_WITH_BIAS, "nn.prelu")
+LAYERS_WITH_WEIGHTS = ("nn.conv1d", "nn.conv2d", "nn.conv2d_transpose", "matmul", "nn.prelu", "multiply")
+RESHAPING = ("reshape", "expand_dims", "squeeze", "flatten", "broadcast_to", "permute_dims", "astype")
 WEIGHT_SUFFIX = re.compile(r"[._/:](weights?|w|W|kernel|gamma|scale|slope|s)([_:]\d+)?$")
 IMPORTERS_NAME = re.compile(r"(lv|gv|lv_\d+)\d*")
 
@@ -30,10 +30,10 @@ def name_after_weights(module: tvm.IRModule) -> tvm.IRModule:
             call = graph.call(value.tuple_value, "nn.batch_norm")
         else:
             call = graph.call(var, *LAYERS_WITH_WEIGHTS)
-        if call is not None:
-            weight = _parameter_behind(graph, call.args[1], parameters)
-            if weight is not None:
-                names[var] = layer_name(weight.name)
+        read = call.args[1::-1] if call is not None else ()
+        weights = [weight for arg in read if (weight := _parameter(graph, arg, parameters)) is not None]
+        if weights:
+            names[var] = layer_name(weights[0].name)
     return graph.rewrite({var: _renamed(graph, var, name) for var, name in names.items()})
 
 
@@ -42,18 +42,18 @@ def name_the_rest(module: tvm.IRModule, _context: tvm.transform.PassContext) -> 
     """Number the layers that still carry an importer's name, operator by operator."""
     graph = Graph(module)
     count: Counter[str] = Counter()
-    renames = {}
+    names: dict[relax.Var, str] = {}
     for var in graph.layers:
         if not IMPORTERS_NAME.fullmatch(var.name):
             continue
         biased = _biased_layer(graph, var)
         if biased is not None:
-            renames[var] = _renamed(graph, var, f"{biased}.bias")
+            names[var] = f"{names.get(biased, biased.name)}.bias"
         else:
             kind = graph.kind(graph.value[var])
             count[kind] += 1
-            renames[var] = _renamed(graph, var, f"{kind}_{count[kind]}")
-    return graph.rewrite(renames)
+            names[var] = f"{kind}_{count[kind]}"
+    return graph.rewrite({var: _renamed(graph, var, name) for var, name in names.items()})
 
 
 def layer_name(weight: str) -> str:
@@ -71,19 +71,20 @@ def _number_of_inputs(module: tvm.IRModule) -> int:
     return int(module["main"].attrs["num_input"])
 
 
-def _parameter_behind(graph: Graph, expr: relax.Expr, parameters: set[relax.Var]) -> relax.Var | None:
+def _parameter(graph: Graph, expr: relax.Expr, parameters: set[relax.Var]) -> relax.Var | None:
     """The weight that `expr` is, or is a reshaped or transposed copy of."""
-    while expr in graph.value and isinstance(graph.value[expr], relax.Call):
-        expr = graph.value[expr].args[0]
+    while (call := graph.call(expr, *RESHAPING)) is not None:
+        expr = call.args[0]
     return expr if expr in parameters else None
 
 
-def _biased_layer(graph: Graph, var: relax.Var) -> str | None:
-    """The name of the layer with weights whose bias `var` adds."""
+def _biased_layer(graph: Graph, var: relax.Var) -> relax.Var | None:
+    """The layer with weights whose bias `var` adds."""
     add = graph.call(var, "add")
     if add is None or array_of(add.args[1]) is None:
         return None
-    return add.args[0].name if graph.call(add.args[0], *LAYERS_WITH_BIAS) is not None else None
+    layer = graph.call(add.args[0], *LAYERS_WITH_WEIGHTS)
+    return None if layer is None or array_of(layer.args[1]) is None else add.args[0]
 
 
 def _renamed(graph: Graph, var: relax.Var, name: str) -> Rewrite:

@@ -1,6 +1,7 @@
 """A parametric ReLU is `nn.prelu` over axis 1 with a slope for each channel, shaped (C,).
 
-torch arrives as `where(x > 0, x, slope * x)`, ONNX as `nn.prelu` that may have a single slope over any axis.
+torch arrives as `where(x > 0, x, slope * x)`, in which the product carries the weight's name; ONNX arrives as
+`nn.prelu`, which may have a single slope over any axis.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from tvm.relax.dpl import is_const, is_op, wildcard
 
 from relay_passes.canonicalize.fold_constants import constant
 from relay_passes.canonicalize.respell_scale import aligned
-from relay_passes.graph import Graph, array_of, shape_of
+from relay_passes.graph import Emitter, Graph, array_of, shape_of
+
+Match = tuple[str, relax.Expr, np.ndarray]
+"""A name, what is read, and the slopes (C,)."""
 
 
 @tvm.transform.module_pass(opt_level=0, name="RespellPReLU")
@@ -24,26 +28,25 @@ def respell_prelu(module: tvm.IRModule, _context: tvm.transform.PassContext) -> 
         match = _operator(graph, var) or _chain(graph, var)
         if match is not None:
             found[var] = match
-    return graph.rewrite(
-        {
-            var: lambda emit, x=x, slopes=slopes: relax.op.nn.prelu(emit(x), constant(slopes), axis=1)
-            for var, (x, slopes) in found.items()
-        }
-    )
+    return graph.rewrite({var: lambda emit, args=args: _emit(emit, *args) for var, args in found.items()})
 
 
-def _operator(graph: Graph, var: relax.Var) -> tuple[relax.Expr, np.ndarray] | None:
+def _emit(emit: Emitter, name: str, x: relax.Expr, slopes: np.ndarray) -> relax.Var:
+    return emit.layer(name, relax.op.nn.prelu(emit(x), constant(slopes), axis=1))
+
+
+def _operator(graph: Graph, var: relax.Var) -> Match | None:
     call = graph.call(var, "nn.prelu")
     slopes = array_of(call.args[1]) if call is not None else None
     if slopes is None or call.ty.ndim < 2:
         return None
     channels = shape_of(call)[1]
     if slopes.size == 1:
-        return call.args[0], slopes.repeat(channels)
-    return (call.args[0], slopes) if int(call.attrs.axis) % call.ty.ndim == 1 else None
+        return var.name, call.args[0], slopes.repeat(channels)
+    return (var.name, call.args[0], slopes) if int(call.attrs.axis) % call.ty.ndim == 1 else None
 
 
-def _chain(graph: Graph, var: relax.Var) -> tuple[relax.Expr, np.ndarray] | None:
+def _chain(graph: Graph, var: relax.Var) -> Match | None:
     x, zero, slope = wildcard(), is_const(), is_const()
     scaled = is_op("relax.multiply")(slope, x) | is_op("relax.multiply")(x, slope)
     matched = graph.match(is_op("relax.where")(is_op("relax.greater")(x, zero), x, scaled), var)
@@ -54,4 +57,4 @@ def _chain(graph: Graph, var: relax.Var) -> tuple[relax.Expr, np.ndarray] | None
     by_channel = (1, shape[1], *(1,) * (len(shape) - 2))
     if slopes.shape not in (by_channel, (1,) * len(shape)):
         return None
-    return matched[x], np.broadcast_to(slopes, by_channel).reshape(-1)
+    return matched[scaled].name, matched[x], np.broadcast_to(slopes, by_channel).reshape(-1)
