@@ -117,6 +117,8 @@ def _fold_in_front(graph: Graph, scale: ChannelLayer) -> Merge | Refused:
     crossed: list[relax.Var] = []
     var = scale.var
     while True:
+        if not graph.users[var]:
+            return Reason.NO_CONVOLUTION, f"no layer reads {var.name}"
         if not graph.has_one_user(var):
             return Reason.SEVERAL_USERS, f"{var.name} is read by several layers or leaves the network"
         var = graph.users[var][0]

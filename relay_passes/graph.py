@@ -8,7 +8,7 @@ way, and layers that nothing uses any more are gone.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -58,8 +58,8 @@ class Graph:
     def users(self) -> dict[relax.Var, tuple[relax.Var, ...]]:
         """The layers that read a variable; a layer that reads it twice stands there twice."""
         users: dict[relax.Var, list[relax.Var]] = {var: [] for var in (*self.inputs, *self.value)}
-        for var, value in self.value.items():
-            for used in variables(value):
+        for var in self.layers:
+            for used in self._read(self.value[var]):
                 users[used].append(var)
         return {var: tuple(found) for var, found in users.items()}
 
@@ -79,7 +79,7 @@ class Graph:
 
     def is_output(self, var: relax.Expr) -> bool:
         """Whether `main` returns `var`."""
-        return any(var.same_as(output) for output in self.outputs)
+        return any(var.same_as(self._resolve(output)) for output in self.outputs)
 
     def composite(self, var: relax.Expr) -> relax.Function | None:
         """The composite function (LRN) that `var` calls, else None."""
@@ -153,6 +153,15 @@ class Graph:
     @cached_property
     def _variable(self) -> dict[relax.Expr, relax.Var]:
         return {value: var for var, value in self.value.items() if not isinstance(value, relax.Var)}
+
+    def _read(self, value: relax.Expr) -> Iterator[relax.Var]:
+        """The inputs and layers that an expression reads, with repetitions."""
+        for var in variables(value):
+            renamed = self.value.get(var)
+            if renamed is not None and is_alias(renamed):
+                yield from self._read(renamed)
+            else:
+                yield var
 
     def _resolve(self, expr: relax.Expr) -> relax.Expr:
         """Follow variables that only rename another value or name the returned tuple."""

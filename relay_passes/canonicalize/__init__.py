@@ -18,6 +18,7 @@ from relay_passes.canonicalize.respell_clip import respell_clip
 from relay_passes.canonicalize.respell_lrn import respell_lrn
 from relay_passes.canonicalize.respell_prelu import respell_prelu
 from relay_passes.canonicalize.respell_scale import respell_scale
+from relay_passes.canonicalize.respell_silu import respell_silu
 from relay_passes.canonicalize.respell_sum import respell_sum
 
 PHASES = (
@@ -27,6 +28,7 @@ PHASES = (
     respell_lrn,
     respell_prelu,
     respell_clip,
+    respell_silu,
     respell_sum,
     respell_batch_norm,
     respell_scale,

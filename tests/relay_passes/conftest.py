@@ -160,3 +160,19 @@ def _built(
             result = builder.emit_output(relax.Tuple(list(computed)) if is_tuple else computed)
         builder.emit_func_output(result)
     return builder.finalize()
+
+
+@pytest.fixture(scope="session")
+def randomised() -> Callable[[torch.nn.Module], torch.nn.Module]:
+    """A function that gives the batch norms of a module statistics and scales as training would."""
+
+    def randomise(module: torch.nn.Module) -> torch.nn.Module:
+        for part in module.modules():
+            if isinstance(part, torch.nn.BatchNorm2d):
+                part.running_mean.normal_()
+                part.running_var.uniform_(0.3, 2)
+                part.weight.data.uniform_(0.3, 2)
+                part.bias.data.normal_()
+        return module
+
+    return randomise
