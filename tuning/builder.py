@@ -77,7 +77,7 @@ def build_candidate(module: IRModule, target: tvm.target.Target, path: str, comp
     is no part of what is measured, and the runner makes its arguments in the rearranged shape.
     """
     module = RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(module)
-    tvm.driver.build(module, target=target).export_library(path, cc=compiler)
+    tvm.tirx.build(module, target=target).export_library(path, cc=compiler)
     return path
 
 

@@ -15,12 +15,14 @@ from tuning.session import RpcConfig
 from tuning.workers import Call, Outcome, WorkerPool
 
 TRIAL_SECONDS = 15.0
+RETURN_SECONDS = 60.0
 EVALUATOR = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=20, enable_cpu_cache_flush=False)
 _WAIT_SECONDS = 30.0
-_RETURN_SECONDS = 60.0
 _TRANSFER_SECONDS = 30.0
 _TRIALS_PER_WORKER = 500
-_BROKEN = re.compile(r"kShutdown|reset by peer|broken pipe|closed by peer|end of file|socket", re.IGNORECASE)
+_BROKEN = re.compile(
+    "RPCCode::kReturn|kShutdown|reset by peer|broken pipe|closed by peer|end of file|socket", re.IGNORECASE
+)
 
 
 class SessionRunner:
@@ -32,11 +34,19 @@ class SessionRunner:
         The tracker and the key of the device.
     trial_seconds : float
         The device ends a candidate that takes longer.
+    return_seconds : float
+        How long to wait for a device that went away in a trial.
     """
 
-    def __init__(self, config: RpcConfig, trial_seconds: float = TRIAL_SECONDS) -> None:
+    def __init__(
+        self,
+        config: RpcConfig,
+        trial_seconds: float = TRIAL_SECONDS,
+        return_seconds: float = RETURN_SECONDS,
+    ) -> None:
         self._config = config
         self._trial_seconds = trial_seconds
+        self._return_seconds = return_seconds
         self._pool = WorkerPool(size=1, recycle_after=_TRIALS_PER_WORKER)
 
     def measure(self, runner_input: RunnerInput) -> RunnerResult:
@@ -72,7 +82,7 @@ class SessionRunner:
         bound = self._trial_seconds + _WAIT_SECONDS + _TRANSFER_SECONDS
         outcome = self._pool.run([Call(measure_candidate, arguments, bound)])[0]
         if outcome.cause is not None:
-            session.wait_for_device(self._config, _RETURN_SECONDS)
+            session.wait_for_device(self._config, self._return_seconds)
         return outcome
 
     def _broke(self, outcome: Outcome) -> bool:

@@ -18,6 +18,7 @@ from tvm.s_tir.meta_schedule.search_strategy import EvolutionarySearch, MeasureC
 from targets import TargetInfo
 from tuning.budget import ROUND
 from tuning.database import trace_key
+from tuning.intrinsics import import_cpu_intrinsics
 
 _FIRST_SAMPLES = 32
 _POPULATION = 64
@@ -55,6 +56,7 @@ class Search:
         database: ms.database.Database,
         model: ms.CostModel,
     ) -> None:
+        import_cpu_intrinsics()
         self._module = module
         self._target = target
         self._seed = seed

@@ -25,7 +25,6 @@ from tuning.builder import CandidateBuilder
 from tuning.database import Cleaning
 from tuning.errors import TuningError
 from tuning.interrupts import held_back
-from tuning.intrinsics import import_cpu_intrinsics
 from tuning.prepare import prepare
 from tuning.runner import SessionRunner
 from tuning.search import Search, cost_model
@@ -173,7 +172,6 @@ def tune(
 
 def _tasks(module: IRModule, target: TargetInfo, database: ms.database.Database, seed: int) -> list[_Task]:
     """Extract the tasks of a network, each with a search of its own."""
-    import_cpu_intrinsics()
     tvm_target = target.target()
     extracted = ms.relax_integration.extract_tasks(
         prepare(module, tvm_target), tvm_target, module_equality=db.MODULE_EQUALITY

@@ -1,0 +1,88 @@
+"""Worker processes: a crash, a hang or an error costs its call and nothing else."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tuning.workers import Call, WorkerPool, call
+
+
+@pytest.fixture
+def pool():
+    with WorkerPool(size=2) as workers:
+        yield workers
+
+
+def test_outcomes_come_in_the_order_of_the_calls(pool: WorkerPool) -> None:
+    outcomes = pool.run([Call(divmod, (number, 3), 30) for number in range(7)])
+    assert [outcome.value for outcome in outcomes] == [divmod(number, 3) for number in range(7)]
+    assert all(outcome.cause is None for outcome in outcomes)
+
+
+def test_crash_hang_and_error_cost_only_their_call(pool: WorkerPool) -> None:
+    outcomes = pool.run(
+        [
+            Call(abs, (-1,), 30),
+            Call(signal.raise_signal, (signal.SIGSEGV,), 30),
+            Call(time.sleep, (600,), 0.5),
+            Call(os._exit, (3,), 30),
+            Call(int, ("seven",), 30),
+            Call(abs, (-2,), 30),
+        ]
+    )
+    assert [outcome.value for outcome in outcomes] == [1, None, None, None, None, 2]
+    assert [outcome.cause for outcome in outcomes] == [
+        None,
+        "the process doing it was ended by SIGSEGV",
+        "took longer than 0.5 s",
+        "the process doing it ended with code 3",
+        "invalid literal for int() with base 10: 'seven'",
+        None,
+    ]
+
+
+def test_a_worker_lives_on_until_it_is_recycled() -> None:
+    with WorkerPool(size=1, recycle_after=2) as pool:
+        pids = [outcome.value for outcome in pool.run([Call(os.getpid, (), 30)] * 4)]
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+
+
+def test_an_idle_worker_that_died_is_replaced() -> None:
+    with WorkerPool(size=1) as pool:
+        (first,) = pool.run([Call(os.getpid, (), 30)])
+        os.kill(first.value, signal.SIGKILL)
+        os.waitid(os.P_PID, first.value, os.WEXITED | os.WNOWAIT)
+        (second,) = pool.run([Call(os.getpid, (), 30)])
+    assert second.cause is None
+    assert second.value != first.value
+
+
+def test_workers_are_not_in_the_terminals_process_group() -> None:
+    assert call(os.getsid, 0, seconds=30).value != os.getsid(0)
+
+
+def test_workers_end_with_their_parent() -> None:
+    program = (
+        "import os, signal; from tuning.workers import Call, WorkerPool; pool = WorkerPool(1);"
+        "print(pool.run([Call(os.getpid, (), 60)])[0].value, flush=True);"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as parent:
+        worker = int(parent.stdout.readline())
+        assert parent.wait(60) == -signal.SIGKILL
+    assert ends(worker)
+
+
+def ends(pid: int) -> bool:
+    """Tell whether a process ends within 20 seconds."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    with os.fdopen(descriptor):
+        return bool(select.select([descriptor], [], [], 20)[0])
