@@ -149,7 +149,7 @@ def _candidates(network: Network, plan: MergePlan) -> tuple[Compared[Candidate],
     inputs = list(network.golden.inputs.values())
     reference, against = network.golden.outputs, f"the original in {network.framework}"
     exact = apply_plan(network.module, plan.exact_only())
-    check = verify("exact merges", against, reference, evaluate(exact, inputs))
+    check = verify("network with its exact merges", against, reference, evaluate(exact, inputs))
     merged = Candidate(MERGED, exact, reference, against)
     if not all(candidate.exact for candidate in plan.candidates):
         module = apply_plan(network.module, plan)

@@ -8,9 +8,12 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.cli.options import JsonOption, ModelArgument, ShapeOption, input_shapes
+from pipeline.report.tables import printable
 
 if TYPE_CHECKING:
     from pipeline.inspection import Inspection
+
+FOLLOWERS = ("add", "relu", "prelu", "leakyrelu", "clip")
 
 
 def inspect(
@@ -43,9 +46,7 @@ def _print(inspection: "Inspection", console: Console) -> None:
 
 
 def _layers(inspection: "Inspection") -> Table:
-    table = _table(
-        f"Layers of {inspection.name}", ("layer", "operator", "output"), ("multiply-adds", "parameters")
-    )
+    table = _table(f"Layers of {inspection.name}", ("layer", "operator", "output"), ("macs", "parameters"))
     for layer in inspection.layers:
         shape = "x".join(map(str, layer.output_shape))
         _row(table, layer.name, layer.operator, shape, f"{layer.macs:,}", f"{layer.parameters:,}")
@@ -53,34 +54,37 @@ def _layers(inspection: "Inspection") -> Table:
 
 
 def _merges(inspection: "Inspection") -> Table:
-    table = _table(
-        "Merges",
-        ("merge", "kind", "exact", "layers removed"),
-        ("million multiply-adds saved", "parameters saved"),
-    )
+    table = _table("Merges", ("merge", "kind", "weights", "removed"), ("macs", "parameters"))
+    operators = {layer.name: layer.operator for layer in inspection.layers}
     for each in inspection.plan.candidates:
-        exact = "exact" if each.exact else "needs retraining"
-        macs = f"{(each.macs_before - each.macs_after) / 1e6:,.1f}"
-        parameters = f"{each.parameters_before - each.parameters_after:,}"
-        _row(table, each.name, each.kind, exact, ", ".join(each.removed), macs, parameters)
+        removed = [name for name in each.removed if operators.get(name) not in FOLLOWERS] or each.removed
+        _row(
+            table,
+            each.name,
+            each.kind,
+            "exact" if each.exact else "retrain",
+            "\n".join(name.removeprefix(each.name).lstrip("/._") or name for name in removed),
+            f"{(each.macs_after - each.macs_before) / 1e6:+,.1f} M",
+            f"{each.parameters_after - each.parameters_before:+,}",
+        )
     return table
 
 
 def _refusals(inspection: "Inspection") -> Table:
-    table = _table("Refused", ("candidate", "kind", "reason", "detail"), ())
+    table = _table("Refused", ("candidate", "kind", "reason"), ())
     for each in inspection.plan.refusals:
-        _row(table, each.name, each.kind, each.reason, each.detail)
+        _row(table, each.name, each.kind, f"{each.reason}: {each.detail}")
     return table
 
 
 def _table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
     table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in words:
-        table.add_column(name, overflow="fold")
+    for index, name in enumerate(words):
+        table.add_column(name, overflow="fold", no_wrap=index == 0 or name == "removed")
     for name in numbers:
         table.add_column(name, justify="right")
     return table
 
 
 def _row(table: Table, *cells: str) -> None:
-    table.add_row(*(Text("".join(c if c.isprintable() else " " for c in cell)) for cell in cells))
+    table.add_row(*(Text("\n".join(map(printable, cell.split("\n")))) for cell in cells))
