@@ -1,7 +1,9 @@
 """Runs compiled networks on a session's device: their outputs, and their times side by side."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tvm
@@ -116,8 +118,8 @@ def measure_here(
     remote = rpc_session.request(config, _WAIT_SECONDS, seconds)
     device = remote.device(device_type, 0)
     evaluators = {}
-    for name, library in libraries.items():
-        machine = _upload(remote, device, library, inputs[name])
+    for number, (name, library) in enumerate(libraries.items()):
+        machine = _upload(remote, device, f"network{number}.so", library, inputs[name])
         evaluators[name] = machine.time_evaluator("invoke_stateful", device, number=1, repeat=1)
     times: dict[str, list[float]] = {name: [] for name in libraries}
     for _ in range(rounds):
@@ -131,17 +133,20 @@ def run_here(
 ) -> list[np.ndarray]:
     """Do what ``run_remote`` says, in this process."""
     remote = rpc_session.request(config, _WAIT_SECONDS, seconds)
-    machine = _upload(remote, remote.device(device_type, 0), library, inputs)
+    machine = _upload(remote, remote.device(device_type, 0), "network.so", library, inputs)
     machine.invoke_stateful("main")
     outputs = machine.get_outputs("main")
     return [each.numpy() for each in (outputs if isinstance(outputs, tuple | list) else (outputs,))]
 
 
 def _upload(
-    remote: rpc.RPCSession, device: tvm.runtime.Device, library: Library, inputs: list[np.ndarray]
+    remote: rpc.RPCSession,
+    device: tvm.runtime.Device,
+    name: str,
+    library: Library,
+    inputs: list[np.ndarray],
 ) -> relax.VirtualMachine:
-    """Load a network on the device and give it its inputs and weights."""
-    name = f"{library.library.parent.name}-{library.library.name}"
+    """Load a network on the device under a name of its own, and give it its inputs and weights."""
     remote.upload(str(library.library), name)
     machine = relax.VirtualMachine(remote.load_module(name), device)
     weights = tvm.runtime.load_param_dict(library.weights.read_bytes())
@@ -151,7 +156,9 @@ def _upload(
     return machine
 
 
-def _on_device(function: object, arguments: tuple, seconds: float) -> object:
+def _on_device(function: Callable[..., Any], arguments: tuple[Any, ...], seconds: float) -> Any:
+    """Call a function that uses the device, in a process of its own."""
+    rpc_session.require_device(arguments[0])
     outcome = call(function, *arguments, seconds=seconds + _WAIT_SECONDS + _GRACE_SECONDS)
     if outcome.cause is None:
         return outcome.value
