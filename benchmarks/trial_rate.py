@@ -1,0 +1,161 @@
+"""Trials a second with our builder and with TVM's own, on GoogLeNet's convolutions.
+
+A trial is one candidate built and measured over RPC on this machine. Both builders get the same candidates,
+the same number of workers and the same runner, in turns within one run; the search that made the candidates
+counts for neither. TVM's builder is slow, so the turns are few and small.
+
+    python benchmarks/trial_rate.py [--turns N] [--batch N]
+
+Prints one JSON object: `ours` and `stock` in trials a second and their `ratio`, the same for building alone,
+and what it was measured on.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import tvm
+from onnx import numpy_helper
+from tvm.relax.frontend.onnx import from_onnx
+from tvm.s_tir import meta_schedule as ms
+from tvm.s_tir.meta_schedule.builder import BuilderInput, LocalBuilder
+from tvm.s_tir.meta_schedule.runner import RunnerInput
+from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
+
+import targets
+import tuning
+from tuning.builder import CandidateBuilder
+from tuning.prepare import prepare
+from tuning.runner import SessionRunner
+from tuning.search import Search, cost_model
+
+MODEL = Path(onnx.__file__).parent / "backend/test/data/light/light_inception_v1.onnx"
+
+
+@dataclass
+class Turns:
+    """What one builder's turns came to."""
+
+    trials: int = 0
+    failed: int = 0
+    build_seconds: float = 0.0
+    run_seconds: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Trials a second."""
+        return self.trials / (self.build_seconds + self.run_seconds)
+
+    @property
+    def build_rate(self) -> float:
+        """Builds a second."""
+        return self.trials / self.build_seconds
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--turns", type=int, default=2, help="turns of each builder (default: 2)")
+    parser.add_argument("--batch", type=int, default=8, help="candidates of a turn (default: 8)")
+    options = parser.parse_args()
+    host = targets.find("host")
+    batches = _batches(host, options.turns, options.batch)
+    with tuning.LocalSession(host) as session:
+        turns = _take_turns(host, session, batches)
+    print(json.dumps(_summary(host, turns, options.batch), indent=2))
+
+
+def _batches(host: targets.TargetInfo, turns: int, size: int) -> list[list[MeasureCandidate]]:
+    """Return a batch of candidates for each turn; the candidates of one are of different convolutions."""
+    module = prepare(_googlenet(), host.target())
+    tasks = ms.relax_integration.extract_tasks(module, host.target(), module_equality="ignore-tensor")
+    convolutions = [task for task in tasks if "conv2d" in task.task_name][:size]
+    found = []
+    for task in convolutions:
+        search = Search(task.dispatched[0], host, 1, True, ms.database.MemoryDatabase(), cost_model(host))
+        found.append(search.candidates(turns, set()))
+    return [list(batch) for batch in zip(*found, strict=True)]
+
+
+def _googlenet() -> tvm.IRModule:
+    """Import GoogLeNet with random weights in the place of the zeros that its file makes."""
+    model = onnx.load(MODEL)
+    shapes = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    rng = np.random.default_rng(0)
+    nodes = list(model.graph.node)
+    made = [node for node in nodes if node.op_type == "ConstantOfShape"]
+    weights = [rng.standard_normal(shapes[node.input[0]], dtype="float32") for node in made]
+    named = [numpy_helper.from_array(each, node.output[0]) for node, each in zip(made, weights, strict=True)]
+    model.graph.initializer.extend(named)
+    del model.graph.node[:]
+    model.graph.node.extend(node for node in nodes if node.op_type != "ConstantOfShape")
+    return from_onnx(model)
+
+
+def _take_turns(
+    host: targets.TargetInfo, session: tuning.Session, batches: list[list[MeasureCandidate]]
+) -> dict[str, Turns]:
+    ours = CandidateBuilder(host.require_compiler(), host.threads)
+    builders = {"ours": ours, "stock": LocalBuilder(max_workers=host.threads)}
+    runner = SessionRunner(session.rpc_config)
+    turns = {name: Turns() for name in builders}
+    try:
+        for batch in batches:
+            for name, builder in builders.items():
+                _take_turn(turns[name], builder, runner, batch, host.target())
+    finally:
+        runner.close()
+        ours.close()
+    return turns
+
+
+def _take_turn(
+    turns: Turns,
+    builder: Any,
+    runner: SessionRunner,
+    batch: list[MeasureCandidate],
+    target: tvm.target.Target,
+) -> None:
+    started = time.perf_counter()
+    built = builder.build([BuilderInput(candidate.sch.mod, target) for candidate in batch])
+    turns.build_seconds += time.perf_counter() - started
+    started = time.perf_counter()
+    for candidate, artefact in zip(batch, built, strict=True):
+        turns.trials += 1
+        if artefact.error_msg is None:
+            result = runner.measure(RunnerInput(artefact.artifact_path, "cpu", candidate.args_info))
+            turns.failed += result.error_msg is not None
+            ms.utils.remove_build_dir(str(artefact.artifact_path))
+        else:
+            turns.failed += 1
+    turns.run_seconds += time.perf_counter() - started
+
+
+def _summary(host: targets.TargetInfo, turns: dict[str, Turns], batch: int) -> dict[str, Any]:
+    ours, stock = turns["ours"], turns["stock"]
+    return {
+        "ours": round(ours.rate, 3),
+        "stock": round(stock.rate, 3),
+        "ratio": round(ours.rate / stock.rate, 2),
+        "unit": "trials a second, building and measuring",
+        "building_alone": {
+            "ours": round(ours.build_rate, 3),
+            "stock": round(stock.build_rate, 3),
+            "ratio": round(ours.build_rate / stock.build_rate, 2),
+        },
+        "trials": ours.trials,
+        "failed": {"ours": ours.failed, "stock": stock.failed},
+        "candidates_in_a_round": batch,
+        "network": MODEL.name,
+        "measured_on": host.measured_on(),
+        "tvm": tvm.__version__,
+    }
+
+
+if __name__ == "__main__":
+    main()
