@@ -86,13 +86,13 @@ class Graph:
         return self._callee(self.value.get(var)) if isinstance(var, relax.Var) else None
 
     def joined_channels(self, var: relax.Expr) -> tuple[relax.Var, ...] | None:
-        """The layers whose channels (axis 1) a concat at `var` joins, or None if it is no such concat."""
+        """The variables whose channels (axis 1) a concat at `var` joins, or None if it is no such concat."""
         call = self.call(var, "concat")
         if call is None or call.attrs.axis is None or int(call.attrs.axis) % call.ty.ndim != 1:
             return None
         joined = self.value.get(call.args[0], call.args[0])
         parts = tuple(joined.fields) if isinstance(joined, relax.Tuple) else ()
-        return parts if parts and all(part in self.value for part in parts) else None
+        return parts if parts and all(isinstance(part, relax.Var) for part in parts) else None
 
     def kind(self, value: relax.Expr) -> str:
         """What a value is, in a word: `conv2d`, `lrn`, `item` (of a tuple)."""

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,14 +50,13 @@ class MergeBranches:
 
 def find_branches(graph: Graph) -> Findings:
     """Blocks of branches that a concat joins; refusals for the others."""
+    blocks = [block for var in graph.layers if (block := _Block.at(graph, var)) is not None]
+    count = Counter(block.common_name for block in blocks)
     merges, refusals = [], []
-    for var in graph.layers:
-        found = _block(graph, var)
-        if isinstance(found, Merge):
-            merges.append(found)
-        elif found is not None:
-            layers, name, (reason, detail) = found
-            refusals.append(Refusal(name=name, kind=Kind.BRANCH, layers=layers, reason=reason, detail=detail))
+    for block in blocks:
+        own_name = (block.concat.name,) if count[block.common_name] > 1 or not block.common_name else ()
+        found = block.merge("/".join((*filter(None, [block.common_name]), *own_name)))
+        (merges if isinstance(found, Merge) else refusals).append(found)
     return Findings(tuple(merges), tuple(refusals))
 
 
@@ -135,31 +136,51 @@ class _Group:
         return (*reducer, self.absorber.last.name) if self.absorbed else ()
 
 
-def _block(graph: Graph, concat: relax.Var) -> Merge | tuple[tuple[str, ...], str, Refused] | None:
-    """The merge of the branches that `concat` joins, a refusal, or None if it joins nothing of the kind."""
-    operands = graph.joined_channels(concat) or ()
-    if len(set(operands)) < 2:
-        return None
-    branches = [_branch(graph, operand, place) for place, operand in enumerate(operands)]
-    if None in branches:
-        stranger = operands[branches.index(None)].name
-        refused = Reason.NO_WEIGHTS, f"{stranger} is not a convolution's own branch"
-        return (stranger, concat.name), concat.name, refused
-    name = common_name(branch.last.name for branch in branches) or concat.name
-    layers = (*(var.name for branch in branches for var in branch.vars), concat.name)
-    groups = _groups(branches)
-    if not isinstance(groups, list):
-        return layers, name, groups
-    absorbed = [branch for group in groups for branch in group.absorbed]
-    return Merge(
-        name=name,
-        kind=Kind.BRANCH,
-        layers=layers,
-        removed=tuple(var.name for branch in absorbed for var in branch.vars),
-        touches=frozenset({concat, *(var for branch in branches for var in branch.vars)}),
-        replacements={concat: lambda emit: _emit(emit, concat.name, groups)},
-        reborn=tuple(name for group in groups for name in group.reborn),
-    )
+@dataclass(frozen=True)
+class _Block:
+    """A concat of channels and its branches, None for those that are no row of conv blocks."""
+
+    concat: relax.Var
+    operands: tuple[relax.Var, ...]
+    branches: tuple[_Branch | None, ...]
+
+    @classmethod
+    def at(cls, graph: Graph, concat: relax.Var) -> _Block | None:
+        operands = graph.joined_channels(concat) or ()
+        if len(set(operands)) < 2:
+            return None
+        branches = tuple(_branch(graph, operand, place) for place, operand in enumerate(operands))
+        return cls(concat, operands, branches)
+
+    @property
+    def common_name(self) -> str:
+        """What the names of its convolutions have in common; nothing if a branch has none."""
+        return "" if None in self.branches else common_name(branch.last.name for branch in self.branches)
+
+    def merge(self, name: str) -> Merge | Refusal:
+        if None in self.branches:
+            stranger = self.operands[self.branches.index(None)].name
+            detail = f"{stranger} is not a convolution's own branch"
+            return _refusal(name, (stranger, self.concat.name), (Reason.NO_WEIGHTS, detail))
+        layers = (*(var.name for branch in self.branches for var in branch.vars), self.concat.name)
+        groups = _groups(self.branches)
+        if not isinstance(groups, list):
+            return _refusal(name, layers, groups)
+        absorbed = [branch for group in groups for branch in group.absorbed]
+        return Merge(
+            name=name,
+            kind=Kind.BRANCH,
+            layers=layers,
+            removed=tuple(var.name for branch in absorbed for var in branch.vars),
+            touches=frozenset({self.concat, *(var for branch in self.branches for var in branch.vars)}),
+            replacements={self.concat: lambda emit: _emit(emit, self.concat.name, groups)},
+            reborn=tuple(layer for group in groups for layer in group.reborn),
+        )
+
+
+def _refusal(name: str, layers: tuple[str, ...], refused: Refused) -> Refusal:
+    reason, detail = refused
+    return Refusal(name=name, kind=Kind.BRANCH, layers=layers, reason=reason, detail=detail)
 
 
 def _branch(graph: Graph, operand: relax.Var, place: int) -> _Branch | None:
@@ -178,7 +199,7 @@ def _branch(graph: Graph, operand: relax.Var, place: int) -> _Branch | None:
     return _Branch(place, var, pool, tuple(blocks)) if blocks else None
 
 
-def _groups(branches: list[_Branch]) -> list[_Group] | Refused:
+def _groups(branches: Sequence[_Branch]) -> list[_Group] | Refused:
     """Who absorbs whom."""
     if any(not branch.source.same_as(branches[0].source) for branch in branches):
         return Reason.DIFFERENT_INPUTS, "its branches don't start from one layer"

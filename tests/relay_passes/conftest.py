@@ -91,7 +91,9 @@ def names() -> Callable[[tvm.IRModule], list[str]]:
 def _from_torch(module: torch.nn.Module, *inputs: torch.Tensor) -> Case:
     module = module.eval()
     program = torch.export.export(module, inputs).run_decompositions()
-    imported = from_exported_program(program, keep_params_as_input=True, unwrap_unit_return_tuple=True)
+    imported = from_exported_program(
+        program, keep_params_as_input=True, unwrap_unit_return_tuple=True, run_ep_decomposition=False
+    )
     function = imported["main"]
     targets = {
         spec.arg.name: spec.target

@@ -1,0 +1,442 @@
+"""Cases M5 and M10: which branches become part of which, where their channels go, and what is refused."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from tvm import relax
+
+from pipeline.twin import evaluate
+from relay_passes import Kind, MergePlan, Reason, apply_plan, plan_merges, reborn_layers
+from relay_passes.convolution import Convolution
+from relay_passes.graph import Graph
+from relay_passes.merge_branches import find_branches
+
+
+class Block(nn.Module):
+    """Branches on one input, joined in the order in which they are given."""
+
+    def __init__(self, *branches, stem=None):
+        super().__init__()
+        self.stem = nn.Identity() if stem is None else stem
+        self.names = [name for name, _ in branches]
+        for name, branch in branches:
+            self.add_module(name, branch)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return torch.cat([getattr(self, name)(x) for name in self.names], 1)
+
+
+def conv(inputs, outputs, kernel=1, activation=nn.ReLU, **options):
+    options = {"padding": kernel // 2 if isinstance(kernel, int) else 0, **options}
+    layers = [nn.Conv2d(inputs, outputs, kernel, **options)]
+    return nn.Sequential(*layers, *([] if activation is None else [activation()]))
+
+
+def pooled(inputs, outputs, window=3, **options):
+    return nn.Sequential(nn.MaxPool2d(window, 1, window // 2), *conv(inputs, outputs, **options))
+
+
+def merged(case):
+    """Make every branch merge, also those that save nothing."""
+    findings = find_branches(Graph(case.module))
+    plan = MergePlan(candidates=tuple(merge.candidate() for merge in findings.merges))
+    module = apply_plan(case.module, plan)
+    relax.analysis.well_formed(module)
+    return module, findings
+
+
+def convolutions(module):
+    graph = Graph(module)
+    found = (Convolution.at(graph, var) for var in graph.layers)
+    return {c.name: c for c in found if c is not None}
+
+
+def refusal(case):
+    (found,) = [r for r in plan_merges(case.module).refusals if r.kind is Kind.BRANCH]
+    return found
+
+
+X = torch.randn(1, 6, 8, 8)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_1x1_branch_is_exact_in_any_order(from_torch, order):
+    """M5: unequal widths; the 1x1 branch goes into the 3x3, with or without the 5x5 in between."""
+    branches = [("b1", conv(6, 3)), ("b3", conv(6, 5, 3)), ("b5", conv(6, 4, 5))]
+    case = from_torch(Block(*(branches[i] for i in order)), X)
+    module, findings = merged(case)
+    (merge,) = findings.merges
+    assert merge.candidate().exact
+    assert set(convolutions(module)) == {"b3.0", "b5.0"}
+    assert convolutions(module)["b3.0"].weight.shape == (8, 6, 3, 3)
+    assert case.difference(module) < 1e-5
+    assert reborn_layers(module) == []
+
+
+@pytest.mark.parametrize(("first", "second"), [(True, True), (False, True), (True, False)])
+def test_biases_join(from_torch, first, second):
+    branches = [("b1", conv(6, 3, bias=first)), ("b3", conv(6, 5, 3, bias=second))]
+    case = from_torch(Block(*branches), X)
+    module, _ = merged(case)
+    assert case.difference(module) < 1e-5
+
+
+def test_a_block_of_one_piece_needs_no_concat(from_torch, operators):
+    case = from_torch(Block(("e1", conv(6, 3)), ("e3", conv(6, 5, 3))), X)
+    module, _ = merged(case)
+    assert operators(module) == ["nn.conv2d", "add", "nn.relu"]
+
+
+@pytest.mark.parametrize(
+    "activation", [None, nn.ReLU6, nn.Sigmoid, lambda: nn.LeakyReLU(0.2), lambda: nn.PReLU(init=0.1)]
+)
+def test_every_activation(from_torch, activation):
+    case = from_torch(Block(("e1", conv(6, 3, activation=activation)), ("e3", conv(6, 5, 3, activation))), X)
+    module, findings = merged(case)
+    assert len(findings.merges) == 1
+    assert case.difference(module) < 1e-5
+
+
+def test_slopes_and_scales_by_channel_join(from_torch, randomised):
+    e1 = nn.Sequential(nn.Conv2d(6, 3, 1), nn.PReLU(3))
+    e3 = nn.Sequential(nn.Conv2d(6, 5, 3, padding=1), nn.PReLU(5))
+    e1[1].weight.data, e3[1].weight.data = torch.rand(3), torch.rand(5)
+    case = from_torch(Block(("e1", e1), ("e3", e3)), X)
+    module, _ = merged(case)
+    assert case.difference(module) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("small", "kernel", "padding", "stride"),
+    [(0, 3, 1, 1), (0, 5, 2, 2), (1, 3, 2, 1), (0, 2, 0, 2), (0, 3, 0, 4), (1, 3, 3, 4)],
+)
+def test_the_kernel_stands_where_the_branch_looked(from_torch, small, kernel, padding, stride):
+    pixel = conv(6, 3, padding=small, stride=stride)
+    large = conv(6, 4, kernel, padding=padding, stride=stride)
+    case = from_torch(Block(("b1", pixel), ("large", large)), X)
+    module, findings = merged(case)
+    assert len(findings.merges) == 1
+    assert case.difference(module) < 1e-5
+
+
+def test_a_layer_in_front_without_padding_moves_the_place(from_torch):
+    """Behind a valid 3x3 layer that only mixes channels each place is one pixel further in."""
+    front = nn.Conv2d(6, 6, 3, bias=False)
+    front.weight.data[:, :, [0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 2, 0, 1, 2]] = 0
+    deep = nn.Sequential(front, nn.Conv2d(6, 4, 3, padding=2), nn.ReLU())
+    case = from_torch(Block(("b1", conv(6, 3)), ("deep", deep)), X)
+    module, _ = merged(case)
+    ours = evaluate(module, case.inputs)[0][:, :, 1:-1, 1:-1]
+    np.testing.assert_allclose(ours, case.expected[0][:, :, 1:-1, 1:-1], atol=1e-4)
+
+
+def test_a_linear_layer_in_front_of_full_rank_is_exact(from_torch):
+    """K pinv(R): behind a linear layer that only mixes channels the branch reads the input it read before."""
+    front = nn.Conv2d(6, 8, 3, padding=1, bias=False)
+    centre = front.weight.data[:, :, 1:2, 1:2].clone()
+    front.weight.data.zero_()
+    front.weight.data[:, :, 1:2, 1:2] = centre
+    deep = nn.Sequential(front, nn.Conv2d(8, 4, 3, padding=1), nn.ReLU())
+    case = from_torch(Block(("b1", conv(6, 3)), ("deep", deep)), X)
+    module, findings = merged(case)
+    assert not findings.merges[0].candidate().exact
+    assert convolutions(module)["deep.1"].weight.shape == (7, 8, 3, 3)
+    assert case.difference(module) < 1e-4
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4)))[::3])
+def test_channels_stand_where_readers_expect_them(from_torch, order):
+    """M5: only the pool branch's channels may change, whatever the order of the concat."""
+    widths = {"b1": 3, "b3": 5, "b5": 4, "pool": 2}
+    branches = [("b1", conv(6, 3)), ("b3", conv(6, 5, 3)), ("b5", conv(6, 4, 5)), ("pool", pooled(6, 2))]
+    in_order = [branches[i] for i in order]
+    case = from_torch(Block(*in_order), X)
+    module, _ = merged(case)
+    (ours,) = evaluate(module, case.inputs)
+    start = 0
+    for name, _ in in_order:
+        channels = slice(start, start + widths[name])
+        start += widths[name]
+        same = np.abs(ours[:, channels] - case.expected[0][:, channels]).max() < 1e-4
+        assert same == (name != "pool")
+    assert reborn_layers(module) == ["b5.0"]
+
+
+def test_a_pool_branch_starts_as_its_convolution_without_the_pool(from_torch):
+    net = Block(("b5", conv(6, 4, 5)), ("pool", pooled(6, 2)))
+    case = from_torch(net, X)
+    module, _ = merged(case)
+    with torch.no_grad():
+        guess = F.relu(net.pool[1](X))
+    np.testing.assert_allclose(evaluate(module, case.inputs)[0][:, 4:], guess.numpy(), atol=1e-5)
+
+
+def inception(inputs, b1, reduce3, b3, reduce5, b5, pool):
+    return Block(
+        ("b1", conv(inputs, b1)),
+        ("b3", nn.Sequential(conv(inputs, reduce3), conv(reduce3, b3, 3))),
+        ("b5", nn.Sequential(conv(inputs, reduce5), conv(reduce5, b5, 5))),
+        ("pool", pooled(inputs, pool)),
+        stem=nn.ReLU(),
+    )
+
+
+def test_inception_3a_as_in_the_paper(from_torch):
+    case = from_torch(inception(192, 64, 96, 128, 16, 32, 32), torch.randn(1, 192, 28, 28))
+    plan = plan_merges(case.module)
+    module = apply_plan(case.module, plan)
+    shapes = {name: c.weight.shape for name, c in convolutions(module).items()}
+    assert shapes == {
+        "b3.0.0": (48, 192, 1, 1),
+        "b3.1.0": (192, 48, 3, 3),
+        "b5.0.0": (16, 192, 1, 1),
+        "b5.1.0": (64, 16, 5, 5),
+    }
+    (candidate,) = plan.candidates
+    assert set(candidate.removed) >= {"b1.0", "pool.1", "max_pool2d_1"}
+    assert reborn_layers(module) == ["b3.0.0", "b3.1.0", "b5.1.0"]
+    pixels = 28 * 28
+    assert candidate.macs_before == pixels * (192 * (64 + 96 + 16 + 32) + 96 * 128 * 9 + 16 * 32 * 25)
+    assert candidate.macs_after == pixels * (192 * (48 + 16) + 48 * 192 * 9 + 16 * 64 * 25)
+    assert [int(n) for n in module["main"].ret_ty.shape] == [1, 256, 28, 28]
+
+
+def test_the_shrunk_reducer_keeps_the_strongest_half(from_torch):
+    reducer, large = nn.Conv2d(6, 4, 1), nn.Conv2d(4, 5, 3, padding=1)
+    with torch.no_grad():
+        reducer.weight[[0, 3]] *= 1e-3
+    net = Block(("b1", conv(6, 3)), ("b3", nn.Sequential(reducer, nn.PReLU(4), large, nn.ReLU())))
+    module, _ = merged(from_torch(net, X))
+    found = convolutions(module)["b3.0"].weight
+    np.testing.assert_array_equal(found, reducer.weight.detach().numpy()[[1, 2]])
+
+
+def test_a_reducer_without_full_rank(from_torch):
+    reducer, large = nn.Conv2d(6, 4, 1), nn.Conv2d(4, 5, 3, padding=1)
+    nn.init.zeros_(reducer.weight)
+    net = Block(("b1", conv(6, 3)), ("b3", nn.Sequential(reducer, large, nn.ReLU())))
+    module, _ = merged(from_torch(net, X))
+    assert all(np.isfinite(c.weight).all() for c in convolutions(module).values())
+
+
+def test_a_pool_behind_a_block_of_one_piece_is_merged_too(from_torch, operators):
+    net = nn.Sequential(
+        Block(("e1", conv(64, 64)), ("e3", nn.Sequential(conv(64, 32), conv(32, 64, 3)))), nn.MaxPool2d(2)
+    )
+    case = from_torch(net, torch.randn(1, 64, 8, 8))
+    plan = plan_merges(case.module)
+    module = apply_plan(case.module, plan)
+    assert [(c.name, c.kind) for c in plan.candidates] == [("0", Kind.BRANCH), ("0.e3.1.0", Kind.STREAMLINE)]
+    assert operators(module) == ["nn.conv2d", "add", "nn.relu"] * 2
+    case.difference(module)
+
+
+REFUSED = {
+    "saves nothing": ([("a", conv(6, 3)), ("b", conv(6, 5, 3))], Reason.SAVES_NOTHING),
+    "no small branch": ([("a", conv(6, 3, 3)), ("b", conv(6, 5, 3))], Reason.NO_ABSORBER),
+    "no large branch": ([("a", conv(6, 3)), ("b", conv(6, 5))], Reason.NO_ABSORBER),
+    "a flat kernel is not larger": (
+        [("a", conv(6, 3)), ("b", conv(6, 5, (1, 3), padding=(0, 1)))],
+        Reason.NO_ABSORBER,
+    ),
+    "the pool's window is too large": ([("a", pooled(6, 3, 5)), ("b", conv(6, 5, 3))], Reason.NO_ABSORBER),
+    "the absorber is behind a pool": (
+        [("a", conv(6, 3)), ("b", nn.Sequential(nn.MaxPool2d(3, 1, 1), conv(6, 5, 3)))],
+        Reason.NO_ABSORBER,
+    ),
+    "looks outside": (
+        [("a", conv(6, 3, padding=1, stride=8)), ("b", conv(6, 5, 3, padding=0, stride=8))],
+        Reason.NO_ABSORBER,
+    ),
+    "groups": ([("a", conv(6, 3)), ("b", conv(6, 6, 3, groups=2))], Reason.GROUPED),
+    "groups in front": (
+        [("a", conv(6, 3)), ("b", nn.Sequential(conv(6, 6, groups=6), conv(6, 5, 3)))],
+        Reason.GROUPED,
+    ),
+    "dilated": ([("a", conv(6, 3)), ("b", conv(6, 5, 3, padding=2, dilation=2))], Reason.DILATED),
+    "strides in front": (
+        [("a", conv(6, 3, stride=2)), ("b", nn.Sequential(conv(6, 6, stride=2), conv(6, 5, 3)))],
+        Reason.DIFFERENT_STRIDES,
+    ),
+    "strides": ([("a", conv(6, 3, stride=2)), ("b", conv(6, 5, 5, padding=0))], Reason.DIFFERENT_STRIDES),
+    "an activation missing": (
+        [("a", conv(6, 3, activation=None)), ("b", conv(6, 5, 3))],
+        Reason.DIFFERENT_ACTIVATIONS,
+    ),
+    "other bounds": (
+        [("a", conv(6, 3, activation=nn.ReLU6)), ("b", conv(6, 5, 3, nn.Hardtanh))],
+        Reason.DIFFERENT_ACTIVATIONS,
+    ),
+    "other slopes": (
+        [("a", conv(6, 3, 1, lambda: nn.LeakyReLU(0.1))), ("b", conv(6, 5, 3, lambda: nn.LeakyReLU(0.2)))],
+        Reason.DIFFERENT_ACTIVATIONS,
+    ),
+    "a pool alone": ([("a", nn.MaxPool2d(3, 1, 1)), ("b", conv(6, 5, 3))], Reason.NO_WEIGHTS),
+    "the input itself": ([("a", nn.Identity()), ("b", conv(6, 5, 3))], Reason.NO_WEIGHTS),
+}
+
+
+@pytest.mark.parametrize(("branches", "reason"), REFUSED.values(), ids=REFUSED.keys())
+def test_blocks_that_are_refused(from_torch, branches, reason):
+    size = {Reason.DIFFERENT_STRIDES: 9}.get(reason, 12)
+    case = from_torch(Block(*branches), torch.randn(1, 6, size, size))
+    found = refusal(case)
+    assert found.reason is reason
+    assert found.detail
+    assert case.difference(apply_plan(case.module, plan_merges(case.module))) < 1e-5
+
+
+def test_branches_from_different_inputs_are_refused(from_torch):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = conv(6, 3), conv(6, 5, 3)
+
+        def forward(self, x):
+            return torch.cat([self.a(x), self.b(x.sigmoid())], 1)
+
+    assert refusal(from_torch(Net(), X)).reason is Reason.DIFFERENT_INPUTS
+
+
+@pytest.mark.parametrize(
+    "join",
+    [
+        lambda a, b: (torch.cat([a, b], 1), a),
+        lambda a, b: torch.cat([a, b, a], 1),
+        lambda a, b: torch.cat([a, b], 1) + a.mean(),
+    ],
+)
+def test_a_branch_that_others_read_is_refused(from_torch, join):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = conv(6, 3), conv(6, 5, 3)
+
+        def forward(self, x):
+            return join(self.a(x), self.b(x))
+
+    case = from_torch(Net(), X)
+    assert refusal(case).reason is Reason.NO_WEIGHTS
+    assert case.difference(apply_plan(case.module, plan_merges(case.module))) < 1e-5
+
+
+@pytest.mark.parametrize("axis", [0, 2, -1])
+def test_a_concat_of_other_axes_is_no_block(from_torch, axis):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = conv(6, 5), conv(6, 5, 3)
+
+        def forward(self, x):
+            return torch.cat([self.a(x), self.b(x)], axis)
+
+    case = from_torch(Net(), X)
+    plan = plan_merges(case.module)
+    assert plan.candidates == plan.refusals == ()
+
+
+def test_a_negative_axis_is_one_too(from_torch):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = conv(6, 5), conv(6, 5, 3)
+
+        def forward(self, x):
+            return torch.cat([self.a(x), self.b(x)], -3)
+
+    case = from_torch(Net(), X)
+    module, findings = merged(case)
+    assert len(findings.merges) == 1
+    assert case.difference(module) < 1e-5
+
+
+def test_a_concat_with_a_constant_is_no_block(from_torch):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = conv(6, 3), conv(6, 5, 3)
+            self.extra = nn.Parameter(torch.randn(1, 2, 8, 8))
+
+        def forward(self, x):
+            return F.max_pool2d(torch.cat([self.a(x), self.extra, self.b(x)], 1), 2)
+
+    case = from_torch(Net(), X)
+    module = apply_plan(case.module, plan_merges(case.module))
+    assert case.difference(module) < 1e-5
+
+
+def test_dense_blocks_are_refused(from_torch, randomised):
+    """M10: a concat that grows."""
+
+    class Dense(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(
+                nn.Sequential(nn.BatchNorm2d(6 + 4 * i), nn.ReLU(), conv(6 + 4 * i, 4, 3, None))
+                for i in range(3)
+            )
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = torch.cat([x, layer(x)], 1)
+            return x
+
+    case = from_torch(randomised(Dense()), X)
+    plan = plan_merges(case.module)
+    refused = [r for r in plan.refusals if r.kind is Kind.BRANCH]
+    assert [r.reason for r in refused] == [Reason.NO_WEIGHTS] * 3
+    assert len({r.found_at for r in refused}) == 3
+    assert case.difference(apply_plan(case.module, plan)) < 1e-5
+
+
+def test_a_pool_branch_beside_a_channel_shuffle_is_refused(from_torch):
+    """M10: shufflenet's block that halves the size."""
+
+    class Shuffle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = (
+                conv(6, 6, groups=2),
+                conv(6, 6, 3, None, groups=6, stride=2),
+                conv(6, 8, groups=2),
+            )
+
+        def forward(self, x):
+            y = self.a(x).reshape(1, 2, 3, 8, 8).transpose(1, 2).reshape(1, 6, 8, 8)
+            return torch.relu(torch.cat([F.avg_pool2d(x, 3, 2, 1), self.c(self.b(y))], 1))
+
+    case = from_torch(Shuffle(), X)
+    assert refusal(case).reason is Reason.NO_WEIGHTS
+    assert case.difference(apply_plan(case.module, plan_merges(case.module))) < 1e-5
+
+
+def test_two_blocks_with_one_name_are_told_apart(from_torch):
+    """The prefix `net` is common to both; the first saves nothing, the second is merged."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            deep = nn.Sequential(conv(8, 64), conv(64, 64, 3))
+            self.net = nn.ModuleDict({"a": conv(6, 3), "b": conv(6, 5, 3), "c": conv(8, 16), "d": deep})
+
+        def forward(self, x):
+            x = torch.cat([self.net["a"](x), self.net["b"](x)], 1)
+            return torch.cat([self.net["c"](x), self.net["d"](x)], 1)
+
+    case = from_torch(Net(), X)
+    plan = plan_merges(case.module)
+    (candidate,) = plan.candidates
+    (refused,) = plan.refusals
+    assert candidate.found_at != refused.found_at
+    assert (refused.name, candidate.name) == ("net/concat_1", "net/concat_2")
+    assert set(convolutions(apply_plan(case.module, plan))) == {
+        "net.a.0",
+        "net.b.0",
+        "net.d.0.0",
+        "net.d.1.0",
+    }

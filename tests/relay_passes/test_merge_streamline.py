@@ -1,0 +1,234 @@
+"""Cases M6 to M9: chains of a convolution, activations, LRNs and pools."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from tvm import relax
+
+from relay_passes import Kind, Reason, apply_plan, plan_merges, reborn_layers
+from relay_passes.convolution import Convolution
+from relay_passes.graph import Graph
+
+
+@pytest.fixture
+def streamlined(operators):
+    """Apply the whole plan; shapes must stay. Returns the operators left, the plan, the module."""
+
+    def merge(case):
+        plan = plan_merges(case.module)
+        module = apply_plan(case.module, plan)
+        relax.analysis.well_formed(module)
+        case.difference(module)
+        return operators(module), plan, module
+
+    return merge
+
+
+def _chain(*layers):
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), *layers)
+
+
+LRN, POOL, RELU = nn.LocalResponseNorm(3, 0.1), nn.MaxPool2d(2), nn.ReLU()
+X = torch.zeros(1, 3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("layers", "removed"),
+    [
+        ((RELU, POOL, LRN), ("max_pool2d_1", "lrn_1")),
+        ((RELU, LRN, POOL), ("lrn_1", "max_pool2d_1")),
+        ((POOL, RELU), ("max_pool2d_1",)),
+        ((LRN,), ("lrn_1",)),
+        ((RELU, POOL, LRN, nn.ReLU6(), nn.AvgPool2d(2)), ("max_pool2d_1", "lrn_1", "avg_pool2d_1")),
+        ((nn.PReLU(4), POOL, nn.MaxPool2d(3, 2, 1)), ("max_pool2d_1", "max_pool2d_2")),
+    ],
+)
+def test_pools_and_lrns_go_and_activations_stay(from_torch, streamlined, layers, removed):
+    """M8, and the order of what is removed is the chain's."""
+    left, plan, module = streamlined(from_torch(_chain(*layers), X))
+    (candidate,) = plan.candidates
+    assert (candidate.name, candidate.kind, candidate.exact) == ("0", Kind.STREAMLINE, False)
+    assert candidate.removed == removed
+    assert candidate.found_at == removed[-1]
+    activations = {nn.ReLU: "nn.relu", nn.ReLU6: "clip", nn.PReLU: "nn.prelu"}
+    kept = [activations[type(layer)] for layer in layers if type(layer) in activations]
+    assert left == ["nn.conv2d", "add", *kept]
+    assert reborn_layers(module) == ["0"]
+
+
+def test_what_stands_behind_the_last_pool_keeps_its_place(from_torch, streamlined):
+    left, plan, _ = streamlined(from_torch(_chain(POOL, RELU, nn.Conv2d(4, 4, 3), nn.Sigmoid()), X))
+    assert left == ["nn.conv2d", "add", "nn.relu", "nn.conv2d", "add", "sigmoid"]
+    assert plan.candidates[0].layers[-1] == "max_pool2d_1"
+
+
+def test_the_reborn_convolution_is_the_old_one_in_the_middle_of_the_window(from_torch):
+    net = _chain(RELU, nn.MaxPool2d(3, 2, 1))
+    case = from_torch(net, torch.randn(1, 3, 16, 16))
+    module = apply_plan(case.module, plan_merges(case.module))
+    with torch.no_grad():
+        middle = F.relu(net[0](torch.from_numpy(case.inputs[0])))[:, :, ::2, ::2]
+    expected = type(case)(module, case.inputs, (middle.numpy(),))
+    assert expected.difference() < 1e-5
+
+
+def test_batch_norm_is_folded_before(from_torch, streamlined, randomised):
+    net = randomised(_chain(nn.BatchNorm2d(4), RELU, POOL))
+    left, plan, _ = streamlined(from_torch(net, X))
+    assert left == ["nn.conv2d", "add", "nn.relu"]
+    assert [c.kind for c in plan.candidates] == [Kind.FOLD, Kind.FOLD, Kind.STREAMLINE]
+
+
+@pytest.mark.parametrize("options", [{"groups": 4}, {"dilation": 2}, {"stride": 2}, {"bias": False}])
+def test_any_convolution_takes_a_pool(from_torch, streamlined, options):
+    net = nn.Sequential(nn.Conv2d(4, 8, 3, padding=2, **options), RELU, POOL)
+    left, _, _ = streamlined(from_torch(net, torch.zeros(1, 4, 20, 20)))
+    assert "nn.max_pool2d" not in left
+
+
+def test_alexnets_first_pool_keeps_27_or_stays(from_torch, streamlined):
+    """M7."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 11, 4), RELU, nn.MaxPool2d(3, 2))
+    left, plan, module = streamlined(from_torch(net, torch.zeros(1, 3, 227, 227)))
+    assert [int(n) for n in module["main"].ret_ty.shape] == [1, 4, 27, 27]
+    if "nn.max_pool2d" in left:
+        assert plan.refusals[0].reason is Reason.SHAPE_WOULD_CHANGE
+
+
+def test_a_size_that_no_padding_gives_is_refused(from_torch, streamlined):
+    """A 1x1 convolution can't leave out the last row."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), RELU, nn.MaxPool2d(3, 2))
+    left, plan, _ = streamlined(from_torch(net, torch.zeros(1, 3, 15, 15)))
+    assert "nn.max_pool2d" in left
+    (refusal,) = plan.refusals
+    assert (refusal.name, refusal.kind, refusal.reason) == (
+        "max_pool2d_1",
+        Kind.STREAMLINE,
+        Reason.SHAPE_WOULD_CHANGE,
+    )
+    assert refusal.detail == "no padding of 0 with the product of the strides gives 7x7"
+
+
+def test_an_lrn_goes_though_the_pool_behind_it_stays(from_torch, streamlined):
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), LRN, nn.MaxPool2d(3, 2))
+    left, plan, _ = streamlined(from_torch(net, torch.zeros(1, 3, 15, 15)))
+    assert left == ["nn.conv2d", "add", "nn.max_pool2d"]
+    assert plan.candidates[0].removed == ("lrn_1",)
+    assert [refusal.reason for refusal in plan.refusals] == [Reason.SHAPE_WOULD_CHANGE]
+
+
+@pytest.mark.parametrize("layer", [nn.AdaptiveAvgPool2d(1), nn.AvgPool2d(16), nn.MaxPool2d(16)])
+def test_global_pooling_is_refused(from_torch, streamlined, layer):
+    left, plan, _ = streamlined(from_torch(_chain(RELU, layer), X))
+    assert len(left) == 4
+    assert [refusal.reason for refusal in plan.refusals] == [Reason.GLOBAL_POOL]
+
+
+class Forked(nn.Module):
+    """M6: who else reads what."""
+
+    def __init__(self, forward):
+        super().__init__()
+        self.conv, self.then = nn.Conv2d(3, 4, 3, padding=1), forward
+
+    def forward(self, x):
+        return self.then(self.conv(x))
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        lambda y: (F.max_pool2d(F.relu(y), 2), y),
+        lambda y: F.max_pool2d(F.relu(y), 2) + F.avg_pool2d(y, 2),
+        lambda y: (lambda r: (F.max_pool2d(r, 2), r))(F.relu(y)),
+        lambda y: (lambda r: F.max_pool2d(r, 2) + F.interpolate(r, scale_factor=0.5))(F.relu(y)),
+        lambda y: (lambda r: (F.max_pool2d(r, 2), F.max_pool2d(r, 3)))(F.relu(y)),
+    ],
+)
+def test_a_chain_that_others_read_is_refused(from_torch, streamlined, then):
+    case = from_torch(Forked(then), torch.randn(1, 3, 16, 16))
+    _, plan, module = streamlined(case)
+    assert plan.candidates == ()
+    assert {refusal.reason for refusal in plan.refusals} == {Reason.SEVERAL_USERS}
+    assert case.difference(module) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        lambda y: (lambda p: F.relu(p) + torch.sigmoid(p))(F.max_pool2d(y, 2)),
+        lambda y: (lambda p: (p, F.relu(p)))(F.max_pool2d(y, 2)),
+        lambda y: (lambda p: (p, p))(F.max_pool2d(y, 2)),
+        lambda y: (lambda p: p + p)(F.max_pool2d(y, 2)),
+    ],
+)
+def test_a_pool_with_several_readers_merges(from_torch, streamlined, then):
+    left, plan, _ = streamlined(from_torch(Forked(then), X))
+    assert "nn.max_pool2d" not in left
+    assert [candidate.name for candidate in plan.candidates] == ["conv"]
+
+
+def test_a_pool_behind_a_residual_sum_is_refused(from_torch, streamlined):
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x):
+            y = self.a(x)
+            return F.max_pool2d(y + self.b(y), 2)
+
+    left, plan, _ = streamlined(from_torch(Residual(), X))
+    assert "nn.max_pool2d" in left
+    assert [refusal.reason for refusal in plan.refusals] == [Reason.NO_CONVOLUTION]
+
+
+def test_a_residual_sum_behind_a_pool_reads_the_reborn_convolution(from_torch, streamlined):
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x):
+            y = F.max_pool2d(self.a(x), 2)
+            return F.relu(y + self.b(y))
+
+    left, plan, _ = streamlined(from_torch(Residual(), X))
+    assert left == ["nn.conv2d", "add", "nn.conv2d", "add", "add", "nn.relu"]
+    assert [candidate.name for candidate in plan.candidates] == ["a"]
+
+
+def test_a_pool_of_the_input_is_refused(from_torch, streamlined):
+    left, plan, _ = streamlined(from_torch(nn.Sequential(POOL, nn.Conv2d(3, 4, 3)), X))
+    assert left == ["nn.max_pool2d", "nn.conv2d", "add"]
+    assert [refusal.reason for refusal in plan.refusals] == [Reason.NO_CONVOLUTION]
+
+
+def test_two_convolutions_with_one_weight_merge_apart(from_torch, streamlined):
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, x):
+            return self.conv(F.max_pool2d(self.conv(x), 2))
+
+    left, _, module = streamlined(from_torch(Shared(), X))
+    assert left == ["nn.conv2d", "add", "nn.conv2d", "add"]
+    graph = Graph(module)
+    found = [Convolution.at(graph, var) for var in graph.layers]
+    assert [c.strides for c in found if c is not None] == [(2, 2), (1, 1)]
+    assert reborn_layers(module) == ["conv"]
+
+
+def test_a_convolution_with_computed_weights_takes_nothing(built):
+    def compute(builder, x):
+        weight = builder.emit(relax.op.reshape(x, (4, 3, 2, 2)))
+        image = relax.const(np.ones((1, 3, 8, 8), "float32"))
+        return relax.op.nn.max_pool2d(builder.emit(relax.op.nn.conv2d(image, weight)), 2)
+
+    plan = plan_merges(built((48,), compute))
+    assert plan.candidates == ()
+    assert [refusal.reason for refusal in plan.refusals] == [Reason.NO_CONVOLUTION]
