@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ RECORDS = "database_tuning_record.json"
 MODULE_EQUALITY = "ignore-tensor"
 FAILED_SECONDS = 1e10
 _REJECTED = ".rejected"
+_TVM_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,7 @@ def writable(base: Path, target: tvm.target.Target) -> Iterator[tuple[ms.databas
     with _locked(folder):
         with _told(f"cannot use the tuning database {folder}"):
             lines = _read(folder, target)
-            _set_aside(folder, lines)
-            database = _load(folder)
+            database = _load(folder, lines)
         yield database, lines.cleaning
 
 
@@ -107,9 +108,7 @@ def readable(base: Path | None, target: tvm.target.Target) -> Iterator[tuple[ms.
         with _told(f"cannot read the tuning database {base}"):
             lines = _read(directory(base, target), target)
     with tempfile.TemporaryDirectory(prefix="deeprebirth-records-") as copy:
-        _write(Path(copy) / WORKLOADS, lines.workloads)
-        _write(Path(copy) / RECORDS, lines.records)
-        yield _load(Path(copy)), lines.cleaning
+        yield _load(Path(copy), lines), lines.cleaning
 
 
 def trace_key(trace: tvm.s_tir.Trace) -> str:
@@ -125,10 +124,34 @@ def best_seconds(run_secs: Iterable[Any] | None) -> float | None:
     return sum(seconds) / len(seconds)
 
 
-def _load(folder: Path) -> ms.database.Database:
+def _load(folder: Path, lines: _Lines) -> ms.database.Database:
+    """Write the lines into the folder, the bad ones aside, and let TVM read the good ones.
+
+    TVM replays each record's schedule and refuses all of them for one that does not fit its function. Then
+    each is tried alone, which takes longer, and those that do not fit join the bad lines.
+    """
+    try:
+        return _written(folder, lines)
+    except _TVM_ERRORS:
+        workloads = [ms.database.Workload.from_json(json.loads(line)) for line in lines.workloads]
+        fitting = [line for line in lines.records if _succeeds(partial(_replay, line, workloads))]
+        lines.bad_records += [line for line in lines.records if line not in fitting]
+        lines.records = fitting
+        return _written(folder, lines)
+
+
+def _written(folder: Path, lines: _Lines) -> ms.database.Database:
+    _set_aside(folder, lines)
+    _write(folder / WORKLOADS, lines.workloads)
+    _write(folder / RECORDS, lines.records)
     return ms.database.JSONDatabase(
         str(folder / WORKLOADS), str(folder / RECORDS), module_equality=MODULE_EQUALITY
     )
+
+
+def _replay(line: str, workloads: list[ms.database.Workload]) -> None:
+    index, fields = json.loads(line)
+    ms.database.TuningRecord.from_json(fields, workloads[index]).as_measure_candidate()
 
 
 def _read(folder: Path, target: tvm.target.Target) -> _Lines:
@@ -168,29 +191,37 @@ def _read(folder: Path, target: tvm.target.Target) -> _Lines:
 
 
 def _set_aside(folder: Path, lines: _Lines) -> None:
-    """Keep the bad lines in ``.rejected`` files and replace the two files by their good lines."""
+    """Keep the bad lines in ``.rejected`` files."""
     for name, bad in ((WORKLOADS, lines.bad_workloads), (RECORDS, lines.bad_records)):
         if bad:
             path = folder / (name + _REJECTED)
-            _write(path, [*_lines(path), *bad])
-    _write(folder / WORKLOADS, lines.workloads)
-    _write(folder / RECORDS, lines.records)
+            there = _lines(path)
+            _write(path, [*there, *(line for line in bad if line not in there)])
 
 
 def _is_workload(line: str) -> bool:
     match _parse(line):
-        case [str(digest), str(module)] if digest.isdecimal():
-            return _loads_module(module)
+        case [str(digest), str(module)] if digest.isdecimal() and _is_graph(module):
+            return _succeeds(lambda: ms.database.Workload.from_json([digest, module]))
     return False
 
 
-def _loads_module(text: str) -> bool:
-    """Tell whether a workload's second field is a module: base64, in it a length and TVM's JSON."""
+def _is_graph(text: str) -> bool:
+    """Tell whether a workload's second field holds objects of TVM: base64, in it a length and JSON."""
     try:
         graph = json.loads(base64.b64decode(text, validate=True)[8:])
         return isinstance(graph["nodes"], list) and isinstance(graph["root_index"], int)
     except (binascii.Error, ValueError, KeyError, TypeError):
         return False
+
+
+def _succeeds(attempt: Callable[[], object]) -> bool:
+    """Tell whether TVM does what is asked of it without an error."""
+    try:
+        attempt()
+    except _TVM_ERRORS:
+        return False
+    return True
 
 
 def _record(line: str) -> tuple[int, list[Any]] | None:
@@ -209,15 +240,10 @@ def _record(line: str) -> tuple[int, list[Any]] | None:
 def _is_step(step: Any) -> bool:
     match step:
         case [str(kind), list(), list(), list(outputs)]:
-            return _is_instruction(kind) and _all(outputs, lambda each: isinstance(each, str))
+            return _succeeds(lambda: InstructionKind.get(kind)) and _all(
+                outputs, lambda each: isinstance(each, str)
+            )
     return False
-
-
-def _is_instruction(kind: str) -> bool:
-    try:
-        return InstructionKind.get(kind) is not None
-    except (RuntimeError, ValueError, AttributeError):
-        return False
 
 
 def _is_decision(decision: Any, steps: int) -> bool:

@@ -88,6 +88,18 @@ def decision_out_of_range(record: list) -> None:
     record[1][0][1] = [[999, 0]]
 
 
+def wrong_tile(record: list) -> None:
+    for decision in record[1][0][1]:
+        if isinstance(decision[1], list):
+            decision[1] = decision[1][:1]
+
+
+def no_such_block(record: list) -> None:
+    for step in record[1][0][0]:
+        if step[0] == "GetSBlock":
+            step[2][0] = "no_such_block"
+
+
 def nothing_at_all(record: list) -> None:
     record[1] = None
 
@@ -106,6 +118,8 @@ BAD_LINES = {
     "no such workload": lambda line: changed(line, no_such_workload),
     "time of zero": lambda line: changed(line, time_of_zero),
     "decision out of range": lambda line: changed(line, decision_out_of_range),
+    "tile that does not fit": lambda line: changed(line, wrong_tile),
+    "no such block": lambda line: changed(line, no_such_block),
     "no record": lambda line: changed(line, nothing_at_all),
 }
 
