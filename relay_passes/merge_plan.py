@@ -6,10 +6,12 @@ the other, so each saving is the difference that one merge made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
+
+COUNTS = ("macs", "parameters", "activation_bytes")
 
 
 class Kind(StrEnum):
@@ -107,8 +109,22 @@ class MergePlan(BaseModel):
             for candidate in self.candidates
             if not candidate.exact
         )
-        exact = tuple(candidate for candidate in self.candidates if candidate.exact)
+        exact = _counted_anew(
+            [candidate for candidate in self.candidates if candidate.exact], self.candidates
+        )
         return MergePlan(candidates=exact, refusals=self.refusals + waiting)
+
+
+def _counted_anew(chosen: Sequence[Candidate], all_of_them: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """The chosen with the same savings, counted from the network before all of them."""
+    counts = {count: getattr(all_of_them[0], f"{count}_before") for count in COUNTS} if all_of_them else {}
+    row = []
+    for candidate in chosen:
+        update = {f"{count}_before": counts[count] for count in COUNTS}
+        for count in COUNTS:
+            counts[count] += getattr(candidate, f"{count}_after") - getattr(candidate, f"{count}_before")
+        row.append(candidate.model_copy(update={**update, **{f"{c}_after": counts[c] for c in COUNTS}}))
+    return tuple(row)
 
 
 def common_name(names: Iterable[str]) -> str:
