@@ -1,7 +1,7 @@
 """One thing to build for, and the error every question about it can raise."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,10 @@ class TargetInfo:
     def threads(self) -> int:
         """The number of cores the code may use."""
         return self.cores or machine.core_count()
+
+    def with_threads(self, threads: int | None) -> "TargetInfo":
+        """Return this target with code for so many threads; None leaves it as it is."""
+        return self if threads is None else replace(self, cores=threads)
 
     def target(self) -> "tvm.target.Target":
         """Return TVM's target: LLVM for the processor, with its real number of cores."""

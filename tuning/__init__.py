@@ -1,12 +1,14 @@
 """RPC sessions, builder, runner, tuning database, tuner, compiling and measuring."""
 
 from tuning.compiler import Compiled, compile_module
+from tuning.database import Cleaning
 from tuning.errors import TuningError
 from tuning.measure import Latency, Library, measure, run_remote
 from tuning.session import LocalSession, RemoteSession, RpcConfig, Session
 from tuning.tuner import TaskResult, TuningProgress, TuningResult, tune
 
 __all__ = [
+    "Cleaning",
     "Compiled",
     "Latency",
     "Library",

@@ -35,6 +35,12 @@ def test_threads_follow_the_affinity_mask() -> None:
     assert printed.stdout.strip() == "1"
 
 
+def test_the_number_of_threads_can_be_chosen(host: targets.TargetInfo) -> None:
+    assert host.with_threads(None) is host
+    one = host.with_threads(1)
+    assert (one.threads, one.target().export()["num-cores"]) == (1, 1)
+
+
 def test_measured_on_names_processor_cores_and_system(host: targets.TargetInfo) -> None:
     assert f", {host.threads} core" in host.measured_on()
     assert host.measured_on().endswith(f"Linux {os.uname().machine}")
