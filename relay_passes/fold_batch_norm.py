@@ -22,7 +22,7 @@ from tvm import relax
 from relay_passes.canonicalize.fold_constants import constant
 from relay_passes.convolution import ChannelLayer, ConvBlock, Convolution, own_block
 from relay_passes.graph import Emitter, Graph, operator_of
-from relay_passes.merge import Findings, Merge, Refused, make_planned
+from relay_passes.merge import Findings, Merge, Refused, make_planned, refusal
 from relay_passes.merge_plan import Kind, MergePlan, Reason, Refusal
 
 POSITIVE_HOMOGENEOUS = ("nn.relu", "nn.leakyrelu", "nn.prelu")
@@ -42,20 +42,8 @@ class FoldBatchNorm:
 
 def find_folds(graph: Graph) -> Findings:
     """Scales and shifts that fold into a convolution; refusals for those that don't."""
-    merges, refusals = [], []
-    for var in graph.layers:
-        scale = _scale(graph, var)
-        if scale is None:
-            continue
-        found = _fold(graph, scale)
-        if isinstance(found, Merge):
-            merges.append(found)
-        else:
-            reason, detail = found
-            refusals.append(
-                Refusal(name=var.name, kind=Kind.FOLD, layers=(var.name,), reason=reason, detail=detail)
-            )
-    return Findings(tuple(merges), tuple(refusals))
+    scales = (scale for var in graph.layers if (scale := _scale(graph, var)) is not None)
+    return Findings.sorted_out(_fold(graph, scale) for scale in scales)
 
 
 def _scale(graph: Graph, var: relax.Var) -> ChannelLayer | None:
@@ -67,13 +55,15 @@ def _scale(graph: Graph, var: relax.Var) -> ChannelLayer | None:
     return None if is_bias else layer
 
 
-def _fold(graph: Graph, scale: ChannelLayer) -> Merge | Refused:
+def _fold(graph: Graph, scale: ChannelLayer) -> Merge | Refusal:
     behind = _fold_behind(graph, scale)
     if isinstance(behind, Merge):
         return behind
     in_front = _fold_in_front(graph, scale)
-    is_telling = behind[0] is not Reason.NO_CONVOLUTION
-    return behind if is_telling and not isinstance(in_front, Merge) else in_front
+    if isinstance(in_front, Merge):
+        return in_front
+    refused = in_front if behind[0] is Reason.NO_CONVOLUTION else behind
+    return refusal(scale.name, Kind.FOLD, (scale.name,), refused)
 
 
 def _fold_behind(graph: Graph, scale: ChannelLayer) -> Merge | Refused:

@@ -51,10 +51,6 @@ class Merge:
             removed=self.removed,
         )
 
-    def refusal(self, reason: Reason, detail: str) -> Refusal:
-        """The merge as one that is not made."""
-        return Refusal(name=self.name, kind=self.kind, layers=self.layers, reason=reason, detail=detail)
-
 
 @dataclass(frozen=True)
 class Findings:
@@ -62,6 +58,15 @@ class Findings:
 
     merges: tuple[Merge, ...]
     refusals: tuple[Refusal, ...]
+
+    @classmethod
+    def sorted_out(cls, found: Iterable[Merge | Refusal]) -> Findings:
+        """Merges and refusals apart."""
+        found = tuple(found)
+        return cls(
+            tuple(merge for merge in found if isinstance(merge, Merge)),
+            tuple(refused for refused in found if isinstance(refused, Refusal)),
+        )
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,12 @@ class Sweep:
 
 Find = Callable[[Graph], Findings]
 Refused = tuple[Reason, str]
+
+
+def refusal(name: str, kind: Kind, layers: tuple[str, ...], refused: Refused) -> Refusal:
+    """What is refused, as an entry of a plan; the last layer is where the merge would have been."""
+    reason, detail = refused
+    return Refusal(name=name, kind=kind, layers=layers, reason=reason, detail=detail)
 
 
 def make_planned(module: tvm.IRModule, find: Find, plan: MergePlan) -> tvm.IRModule:

@@ -27,7 +27,7 @@ from tvm import relax
 from relay_passes.branch_block import Branch, Group, branch_at, groups_of, taps_of
 from relay_passes.convolution import ChannelLayer, ConvBlock
 from relay_passes.graph import Emitter, Graph
-from relay_passes.merge import Findings, Merge, Refused, make_planned
+from relay_passes.merge import Findings, Merge, make_planned, refusal
 from relay_passes.merge_plan import Kind, MergePlan, Reason, Refusal, common_name
 
 RIDGE = 1e-10
@@ -50,11 +50,7 @@ def find_branches(graph: Graph) -> Findings:
     """Blocks of branches that a concat joins; refusals for the others."""
     blocks = [block for var in graph.layers if (block := _Block.at(graph, var)) is not None]
     count = Counter(block.common_name for block in blocks)
-    found = [block.merge(is_alone=count[block.common_name] == 1) for block in blocks]
-    return Findings(
-        tuple(merge for merge in found if isinstance(merge, Merge)),
-        tuple(refusal for refusal in found if isinstance(refusal, Refusal)),
-    )
+    return Findings.sorted_out(block.merge(is_alone=count[block.common_name] == 1) for block in blocks)
 
 
 @dataclass(frozen=True)
@@ -84,13 +80,13 @@ class _Block:
         name = "/".join(parts if parts and is_alone else [*parts, self.concat.name])
         if None in self.branches:
             stranger = self.operands[self.branches.index(None)].name
-            detail = f"{stranger} is not a convolution's own branch"
-            return _refusal(name, (stranger, self.concat.name), (Reason.NO_WEIGHTS, detail))
+            refused = Reason.NO_WEIGHTS, f"{stranger} is not a convolution's own branch"
+            return refusal(name, Kind.BRANCH, (stranger, self.concat.name), refused)
         vars_ = (*(var for branch in self.branches for var in branch.vars), self.concat)
         layers = tuple(var.name for var in vars_)
         groups = groups_of(self.branches)
         if not isinstance(groups, list):
-            return _refusal(name, layers, groups)
+            return refusal(name, Kind.BRANCH, layers, groups)
         absorbed = [branch for group in groups for branch in group.absorbed]
         return Merge(
             name=name,
@@ -101,11 +97,6 @@ class _Block:
             replacements={self.concat: lambda emit: _emit(emit, self.concat.name, groups)},
             reborn=tuple(layer for group in groups for layer in group.reborn),
         )
-
-
-def _refusal(name: str, layers: tuple[str, ...], refused: Refused) -> Refusal:
-    reason, detail = refused
-    return Refusal(name=name, kind=Kind.BRANCH, layers=layers, reason=reason, detail=detail)
 
 
 def _emit(emit: Emitter, name: str, groups: list[Group]) -> relax.Expr:

@@ -13,7 +13,7 @@ from tvm import relax
 
 from relay_passes.convolution import ConvBlock, own_block
 from relay_passes.graph import Emitter, Graph
-from relay_passes.merge import Findings, Merge, Refused, make_planned
+from relay_passes.merge import Findings, Merge, Refused, make_planned, refusal
 from relay_passes.merge_plan import Kind, MergePlan, Reason, Refusal
 from relay_passes.merge_streamline import shape_detail
 from relay_passes.pooling import Pool, is_global, with_stride_of
@@ -33,23 +33,22 @@ class MergeConcatPool:
 
 def find_concat_pools(graph: Graph) -> Findings:
     """Pools and LRNs behind a concat of convolution blocks."""
-    merges, refusals = [], []
-    for var in graph.layers:
-        if Pool.at(graph, var) is None and graph.composite(var) is None:
-            continue
-        source = graph.value[var].args[0]
-        if graph.call(source, "concat") is None or is_global(graph, var):
-            continue
-        found = _spread(graph, var, source)
-        if isinstance(found, Merge):
-            merges.append(found)
-        else:
-            reason, detail = found
-            layers = (source.name, var.name)
-            refusals.append(
-                Refusal(name=var.name, kind=Kind.STREAMLINE, layers=layers, reason=reason, detail=detail)
-            )
-    return Findings(tuple(merges), tuple(refusals))
+    return Findings.sorted_out(_merge(graph, var) for var in graph.layers if _is_behind_concat(graph, var))
+
+
+def _is_behind_concat(graph: Graph, var: relax.Var) -> bool:
+    is_pool = Pool.at(graph, var) is not None or graph.composite(var) is not None
+    return (
+        is_pool and graph.call(graph.value[var].args[0], "concat") is not None and not is_global(graph, var)
+    )
+
+
+def _merge(graph: Graph, var: relax.Var) -> Merge | Refusal:
+    concat = graph.value[var].args[0]
+    found = _spread(graph, var, concat)
+    if isinstance(found, Merge):
+        return found
+    return refusal(var.name, Kind.STREAMLINE, (concat.name, var.name), found)
 
 
 def _spread(graph: Graph, var: relax.Var, concat: relax.Var) -> Merge | Refused:

@@ -16,7 +16,7 @@ from tvm import relax
 
 from relay_passes.convolution import ChannelLayer, ConvBlock, Convolution, own_block
 from relay_passes.graph import Graph, shape_of
-from relay_passes.merge import Findings, Merge, Refused, make_planned
+from relay_passes.merge import Findings, Merge, Refused, make_planned, refusal
 from relay_passes.merge_plan import Kind, MergePlan, Reason, Refusal
 from relay_passes.pooling import Pool, is_global, with_stride_of
 
@@ -36,15 +36,10 @@ class MergeStreamline:
 def find_streamlines(graph: Graph) -> Findings:
     """Chains of a convolution, channel-wise layers, pools and LRNs; refusals for pools and LRNs left over."""
     merges = [merge for var in graph.layers if (merge := _merge(graph, var)) is not None]
-    merged = {name for merge in merges for name in merge.removed}
-    return Findings(
-        tuple(merges),
-        tuple(
-            refusal
-            for var in graph.layers
-            if var.name not in merged and (refusal := _refusal(graph, var)) is not None
-        ),
-    )
+    removed = {name for merge in merges for name in merge.removed}
+    left = (var for var in graph.layers if var.name not in removed)
+    refusals = [refused for var in left if (refused := _refusal(graph, var)) is not None]
+    return Findings(tuple(merges), tuple(refusals))
 
 
 @dataclass(frozen=True)
@@ -106,9 +101,8 @@ def _refusal(graph: Graph, var: relax.Var) -> Refusal | None:
     source = graph.value[var].args[0]
     if graph.call(source, "concat") is not None and not is_global(graph, var):
         return None
-    reason, detail = _why(graph, var, source)
     layers = (source.name, var.name) if isinstance(source, relax.Var) else (var.name,)
-    return Refusal(name=var.name, kind=Kind.STREAMLINE, layers=layers, reason=reason, detail=detail)
+    return refusal(var.name, Kind.STREAMLINE, layers, _why(graph, var, source))
 
 
 def _why(graph: Graph, var: relax.Var, source: relax.Expr) -> Refused:

@@ -14,7 +14,7 @@ import tvm
 from relay_passes.fold_batch_norm import FoldBatchNorm, find_folds
 from relay_passes.graph import Graph
 from relay_passes.layer_table import Cost, cost
-from relay_passes.merge import Find, Merge, next_sweep
+from relay_passes.merge import Find, Merge, next_sweep, refusal
 from relay_passes.merge_branches import MergeBranches, find_branches
 from relay_passes.merge_concat_pool import MergeConcatPool, find_concat_pools
 from relay_passes.merge_plan import Candidate, MergePlan, Reason, Refusal
@@ -111,4 +111,4 @@ def _with_savings(candidate: Candidate, before: Cost, after: Cost) -> Candidate:
 
 def _saves_nothing(merge: Merge, change: Cost) -> Refusal:
     detail = f"the network would take {change.macs:+,} multiply-adds"
-    return merge.refusal(Reason.SAVES_NOTHING, detail)
+    return refusal(merge.name, merge.kind, merge.layers, (Reason.SAVES_NOTHING, detail))

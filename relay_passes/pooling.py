@@ -1,4 +1,4 @@
-"""Pools, LRN, and the geometry of a convolution that takes a pool's stride.
+"""Pools, and the geometry of a convolution that takes a pool's stride.
 
 The convolution has stride s, window k (dilated) and padding p; the pool has stride t, window w and padding
 q. Output j of the pool looks at convolution outputs j*t - q ... j*t - q + w - 1. The new convolution computes

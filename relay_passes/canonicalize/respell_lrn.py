@@ -9,11 +9,12 @@ with the attributes `Composite`, `size`, `alpha`, `beta` and `bias`, so that pas
 
 from __future__ import annotations
 
+import numpy as np
 import tvm
 from tvm import relax
 from tvm.relax.dpl import DFPattern, is_const, is_op, wildcard
 
-from relay_passes.graph import Emitter, Graph, Match, array_of
+from relay_passes.graph import Emitter, Graph, Match, array_of, shape_of
 
 COMPOSITE = "deeprebirth.lrn"
 
@@ -68,18 +69,29 @@ def _torch_pattern() -> dict[str, DFPattern]:
 
 
 def _size(matched: Match, parts: dict[str, DFPattern]) -> int | None:
-    """Over how many channels the pool takes the mean, if it is as an LRN's."""
-    pool = matched.call(parts["pool"]).attrs
-    size, *others = (int(n) for n in pool.pool_size)
-    half = size // 2
-    before, after = [int(n) for n in pool.padding[:3]], [int(n) for n in pool.padding[3:]]
+    """Over how many channels the pool takes the mean, if it is as an LRN's of (N, C, H, W)."""
+    pool = matched.call(parts["pool"])
+    size, *others = (int(n) for n in pool.attrs.pool_size)
+    widths = np.array([int(n) for n in pool.attrs.padding])
+    counts_padding = bool(pool.attrs.count_include_pad) or not widths.any()
     if "pad" in parts:
-        widths = [int(width) for width in matched.call(parts["pad"]).attrs.pad_width]
-        before = [own + width for own, width in zip(before, widths[-6::2], strict=True)]
-        after = [own + width for own, width in zip(after, widths[-5::2], strict=True)]
-    is_plain = others == [1, 1] and {int(n) for n in (*pool.strides, *pool.dilation)} == {1}
-    is_centred = before == after == [half, 0, 0] and size % 2 == 1
-    return size if is_plain and is_centred and (pool.count_include_pad or "pad" in parts) else None
+        pad = matched.call(parts["pad"]).attrs
+        widths = widths + [
+            int(width) for side in (pad.pad_width[-6::2], pad.pad_width[-5::2]) for width in side
+        ]
+        counts_padding = counts_padding and pad.pad_mode == "constant" and float(pad.pad_value) == 0
+    shape = shape_of(matched[parts["x"]])
+    half = size // 2
+    is_lrn = (
+        len(shape) == 4
+        and shape_of(pool) == (shape[0], 1, *shape[1:])
+        and others == [1, 1]
+        and {int(n) for n in (*pool.attrs.strides, *pool.attrs.dilation)} == {1}
+        and widths.tolist() == [half, 0, 0, half, 0, 0]
+        and counts_padding
+        and size % 2 == 1
+    )
+    return size if is_lrn else None
 
 
 def _outlined(emit: Emitter, x: relax.Expr, function: relax.Function) -> relax.Expr:

@@ -78,3 +78,21 @@ def test_channels_of_a_double_network_keep_their_type(built):
         tvm.relax.TensorType((1, 4, 2, 2), "float64"), size=3, alpha=0.1, beta=0.75, bias=1.0
     )
     assert str(function.ret_ty.dtype) == "float64"
+
+
+def test_an_lrn_of_rows_is_left_as_it_came(from_torch):
+    case = from_torch(nn.LocalResponseNorm(3, 0.1), torch.randn(1, 6, 4))
+    assert _composites(case.module) == []
+    assert case.difference() < 1e-5
+
+
+def test_a_padding_with_another_number_is_no_lrn(from_torch):
+    class Padded(nn.Module):
+        def forward(self, x):
+            square = nn.functional.pad((x * x).unsqueeze(1), (0, 0, 0, 0, 1, 1), value=1.0)
+            mean = nn.functional.avg_pool3d(square, (3, 1, 1), stride=1).squeeze(1)
+            return x / (mean * 0.5 + 1.0) ** 0.75
+
+    case = from_torch(Padded(), torch.randn(1, 6, 4, 4))
+    assert _composites(case.module) == []
+    assert case.difference() < 1e-5
