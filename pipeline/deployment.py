@@ -122,7 +122,7 @@ def deploy(
         plan = plan_merges(network.module)
         plan = plan if structure_only else plan.exact_only()
         candidates, merge_check = _candidates(network, plan)
-        with tuning.LocalSession(info, threads) as session:
+        with tuning.LocalSession(info) as session:
             inputs = list(network.golden.inputs.values())
             build = Builder(inputs, info, session, records, trials, seed, shown)
             built = Compared[Any](original=build(candidates.original), merged=build(candidates.merged))
@@ -140,8 +140,8 @@ def _usable_target(name: str, threads: int | None, trials: int) -> targets.Targe
     if trials < 1:
         raise UserError(f"--trials {trials}: give at least 1")
     if threads is not None and not 1 <= threads <= info.threads:
-        raise UserError(f"--threads {threads}: {info.measured_on()} has 1 to {info.threads}")
-    return info
+        raise UserError(f"--threads {threads}: give 1 to {info.threads} for {info.measured_on()}")
+    return info.with_threads(threads)
 
 
 def _candidates(network: Network, plan: MergePlan) -> tuple[Compared[Candidate], Verification]:

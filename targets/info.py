@@ -68,7 +68,7 @@ class TargetInfo:
 
     def measured_on(self) -> str:
         """Return the device in words, such as ``AMD EPYC, 2 cores, Linux x86_64``."""
-        return self.device or machine.describe(self.threads)
+        return self.device or machine.describe(machine.core_count())
 
     def require_compiler(self) -> str:
         """Return the path of the compiler that links libraries for this target.
