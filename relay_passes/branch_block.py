@@ -91,12 +91,14 @@ class Group:
         return tuple(sorted((self.absorber, *self.absorbed), key=lambda branch: branch.place))
 
     @property
-    def reborn(self) -> tuple[str, ...]:
-        """The layers that have to be trained: none if the absorber takes the branches in exactly."""
-        front = self.absorber.blocks[:-1]
-        if not front and all(branch.pool is None for branch in self.absorbed):
-            return ()
-        reducer = (front[-1].convolution.name,) if self.shrinks else ()
+    def is_exact(self) -> bool:
+        """Whether the absorber computes what the branches did."""
+        return len(self.absorber.blocks) == 1 and all(branch.pool is None for branch in self.absorbed)
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The layers that get other weights."""
+        reducer = (self.absorber.blocks[-2].convolution.name,) if self.shrinks else ()
         return (*reducer, self.absorber.last.name) if self.absorbed else ()
 
 

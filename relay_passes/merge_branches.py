@@ -27,7 +27,7 @@ from tvm import relax
 from relay_passes.branch_block import Branch, Group, branch_at, groups_of, taps_of
 from relay_passes.convolution import ChannelLayer, ConvBlock
 from relay_passes.graph import Emitter, Graph
-from relay_passes.merge import Findings, Merge, make_planned, refusal
+from relay_passes.merge import Findings, Merge, make_planned, reborn_layers, refusal
 from relay_passes.merge_plan import Kind, MergePlan, Reason, Refusal, common_name
 
 RIDGE = 1e-10
@@ -55,11 +55,15 @@ def find_branches(graph: Graph) -> Findings:
 
 @dataclass(frozen=True)
 class _Block:
-    """A concat of channels and its branches, None for those that are no row of conv blocks."""
+    """A concat of channels and its branches, None for those that are no row of conv blocks.
+
+    `untrained` names the network's layers that an earlier merge left to be trained.
+    """
 
     concat: relax.Var
     operands: tuple[relax.Var, ...]
     branches: tuple[Branch | None, ...]
+    untrained: frozenset[str]
 
     @classmethod
     def at(cls, graph: Graph, concat: relax.Var) -> _Block | None:
@@ -67,7 +71,7 @@ class _Block:
         if len(set(operands)) < 2:
             return None
         branches = tuple(branch_at(graph, operand, place) for place, operand in enumerate(operands))
-        return cls(concat, operands, branches)
+        return cls(concat, operands, branches, frozenset(reborn_layers(graph.module)))
 
     @property
     def common_name(self) -> str:
@@ -95,8 +99,13 @@ class _Block:
             removed=tuple(var.name for branch in absorbed for var in branch.vars),
             touches=frozenset(vars_),
             replacements={self.concat: lambda emit: _emit(emit, self.concat.name, groups)},
-            reborn=tuple(layer for group in groups for layer in group.reborn),
+            reborn=tuple(layer for group in groups if self._is_reborn(group) for layer in group.changed),
         )
+
+    def _is_reborn(self, group: Group) -> bool:
+        """Whether the group computes something else, or takes part in what an earlier merge changed."""
+        names = {block.convolution.name for branch in group.members for block in branch.blocks}
+        return not group.is_exact or not names.isdisjoint(self.untrained)
 
 
 def _emit(emit: Emitter, name: str, groups: list[Group]) -> relax.Expr:

@@ -80,11 +80,12 @@ def test_shrinking_only_where_a_1x1_is_taken_in_behind_a_reducer(branches_of):
     with_pixel = groups_of(branches_of(DEEP, nn.Sequential(_conv(1), nn.ReLU())))
     without_reducer = groups_of(branches_of(_conv(3), _conv(1)))
     assert [group.shrinks for group in (*with_pool, *with_pixel, *without_reducer)] == [False, True, False]
-    assert [group.reborn for group in (*with_pool, *with_pixel, *without_reducer)] == [
+    assert [group.changed for group in (*with_pool, *with_pixel, *without_reducer)] == [
         ("branches.0.2",),
         ("branches.0.0", "branches.0.2"),
-        (),
+        ("branches.0",),
     ]
+    assert [group.is_exact for group in (*with_pool, *with_pixel, *without_reducer)] == [False, False, True]
 
 
 def test_the_taps_of_a_branch(branches_of):

@@ -78,6 +78,22 @@ def test_a_1x1_branch_is_exact_in_any_order(from_torch, order):
     assert reborn_layers(module) == []
 
 
+@pytest.mark.parametrize("where", ["a", "b"])
+def test_what_an_earlier_merge_changed_is_not_merged_exactly(from_torch, where):
+    """The LRN that was pruned from one of the branches made its convolution a layer to be trained."""
+    norm = {"a": nn.Identity(), "b": nn.Identity(), where: nn.LocalResponseNorm(3)}
+    case = from_torch(
+        Block(("a", nn.Sequential(conv(6, 3), norm["a"])), ("b", nn.Sequential(conv(6, 5, 3), norm["b"]))), X
+    )
+    pruned = MergePlan(candidates=plan_merges(case.module).candidates)
+    assert [c.kind for c in pruned.candidates] == [Kind.STREAMLINE]
+    module = apply_plan(case.module, pruned)
+    (merge,) = find_branches(Graph(module)).merges
+    assert not merge.candidate().exact
+    module = apply_plan(module, MergePlan(candidates=(merge.candidate(),)))
+    assert reborn_layers(module) == ["b.0.0"]
+
+
 @pytest.mark.parametrize(("first", "second"), [(True, True), (False, True), (True, False)])
 def test_biases_join(from_torch, first, second):
     branches = [("b1", conv(6, 3, bias=first)), ("b3", conv(6, 5, 3, bias=second))]
