@@ -20,7 +20,7 @@ from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
 
 from targets import TargetInfo
 from tuning import database as db
-from tuning.budget import TaskState, next_round
+from tuning.budget import ROUND, TaskState, next_round
 from tuning.builder import CandidateBuilder
 from tuning.database import Cleaning
 from tuning.errors import TuningError
@@ -46,7 +46,7 @@ class TuningProgress:
     best_ms : float or None
         Milliseconds of the whole network with the best schedules so far; None until every task has one.
     seconds_left : float or None
-        An estimate, from the speed so far.
+        An estimate, from the speed so far; None in the first round.
     """
 
     task_name: str
@@ -318,8 +318,6 @@ class _Run:
         _note(task, db.trace_key(trace), db.best_seconds(run_secs))
 
     def _report(self, index: int) -> None:
-        left = self._trials - self.done
-        speed = (self.done - self._reused) / (time.monotonic() - self._started)
         self._on_progress(
             TuningProgress(
                 task_name=self._tasks[index].name,
@@ -328,9 +326,16 @@ class _Run:
                 trials_done=self.done,
                 trials_total=self._trials,
                 best_ms=_network_ms(self._states),
-                seconds_left=left / speed if speed else None,
+                seconds_left=self._seconds_left(),
             )
         )
+
+    def _seconds_left(self) -> float | None:
+        """From the speed so far; None as long as starting up makes up most of it."""
+        measured, left = self.done - self._reused, self._trials - self.done
+        if left and measured < ROUND:
+            return None
+        return left * (time.monotonic() - self._started) / measured
 
 
 def _network_ms(states: list[TaskState]) -> float | None:

@@ -74,6 +74,7 @@ def test_progress_counts_up_to_the_end(resumed) -> None:
     assert {each.tasks_total for each in told} == {len(result.tasks)}
     best = sum(task.weight * task.best_us for task in result.tasks) / 1e3
     assert told[-1].best_ms == pytest.approx(best)
+    assert told[0].seconds_left is None
     assert told[-1].seconds_left == 0
 
 
