@@ -196,7 +196,34 @@ class Tuning(Record):
     failed: NonNegativeInt
 
 
-class Report(Record):
+class HandedOver(Record):
+    """What every result carries: whether its layers are trained, what to know of it, and how it was verified.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        It leaves out the notice it owes, or a verification failed.
+    """
+
+    structure_only: bool
+    notices: tuple[str, ...] = ()
+    verification: tuple[Verification, ...] = ()
+
+    @model_validator(mode="after")
+    def _carries_its_notice(self) -> Self:
+        if self.structure_only and FOR_TIMING_ONLY not in self.notices:
+            raise ValueError(f"what is structure_only carries the notice: {FOR_TIMING_ONLY}")
+        return self
+
+    @model_validator(mode="after")
+    def _is_verified(self) -> Self:
+        failed = [check.what for check in self.verification if not check.passed]
+        if failed:
+            raise ValueError(f"verification failed, nothing is handed over: {', '.join(failed)}")
+        return self
+
+
+class Report(HandedOver):
     """All of report.json.
 
     Raises
@@ -206,8 +233,6 @@ class Report(Record):
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    structure_only: bool
-    notices: tuple[str, ...] = ()
     model: Model
     target: Target
     device: Device
@@ -228,21 +253,12 @@ class Report(Record):
         untrained = [merge.name for merge in self.merges if merge.untrained]
         if untrained and not self.structure_only:
             raise ValueError(f"not retrained, so the report is structure_only: {', '.join(untrained)}")
-        if self.structure_only and FOR_TIMING_ONLY not in self.notices:
-            raise ValueError(f"a structure_only report carries the notice: {FOR_TIMING_ONLY}")
         return self
 
     @model_validator(mode="after")
     def _claims_no_emulated_speedup(self) -> Self:
         if self.device.emulated and self.speedup is not None:
             raise ValueError("no speed-up is claimed from an emulated device")
-        return self
-
-    @model_validator(mode="after")
-    def _is_verified(self) -> Self:
-        failed = [check.what for check in self.verification if not check.passed]
-        if failed:
-            raise ValueError(f"verification failed, nothing is handed over: {', '.join(failed)}")
         return self
 
 
