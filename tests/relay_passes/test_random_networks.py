@@ -103,18 +103,19 @@ def networks(draw):
     def inception(source):
         ends = []
         channels = shapes[source][0]
-        kinds = draw(st.lists(st.sampled_from(["1", "3", "r3", "r5", "pool", "avg"]), min_size=2, max_size=4))
-        for kind in kinds:
+        googlenets = st.permutations(["1", "r3", "r5", "pool"])
+        others = st.lists(st.sampled_from(["1", "3", "r3", "r5", "pool", "avg"]), min_size=2, max_size=4)
+        for kind in draw(st.one_of(googlenets, others)):
             end = source
             if kind == "pool":
                 end = add(nn.MaxPool2d(3, 1, 1), end)
             if kind == "avg":
                 end = add(nn.AvgPool2d(3, 1, 1), end)
             if kind[0] == "r":
-                end = add(nn.ReLU(), add(nn.Conv2d(channels, draw(st.integers(1, 6)), 1), end))
+                end = add(nn.ReLU(), add(nn.Conv2d(channels, draw(st.sampled_from([2, 16])), 1), end))
             kernel = int(kind[-1]) if kind[-1].isdigit() else 1
             layer = nn.Conv2d(
-                shapes[end][0], draw(st.integers(1, 3)), kernel, 1, kernel // 2, bias=draw(st.booleans())
+                shapes[end][0], draw(st.integers(1, 8)), kernel, 1, kernel // 2, bias=draw(st.booleans())
             )
             ends.append(add(nn.ReLU(), add(layer, end)))
         return add(Join(), *ends)
