@@ -177,8 +177,10 @@ def _on_reduced(kernel: np.ndarray, front: list[ConvBlock]) -> np.ndarray:
     reduce = functools.reduce(lambda product, tap: tap @ product, map(_centre_tap, front))
     gram = reduce @ reduce.T
     gram += np.eye(len(gram)) * (RIDGE * np.trace(gram) / len(gram) or 1.0)
-    inverse = np.linalg.solve(gram, reduce)
-    return np.moveaxis(np.tensordot(kernel.astype("float64"), inverse, axes=(1, 1)), -1, 1)
+    outputs, _, height, width = kernel.shape
+    rows = np.moveaxis(kernel, 1, -1).reshape(-1, reduce.shape[1]).astype("float64")
+    on_reduced = np.linalg.solve(gram, reduce @ rows.T).T
+    return np.moveaxis(on_reduced.reshape(outputs, height, width, -1), -1, 1)
 
 
 def _centre_tap(block: ConvBlock) -> np.ndarray:
