@@ -26,6 +26,9 @@ _GENERATIONS = 2
 _WARM_UP_TRIALS = 32
 _RECALLED = 16
 _MANY_TRIALS = 1 << 20
+_NEVER_TRAIN = 1 << 40
+
+Lesson = tuple[ms.TuneContext, list[MeasureCandidate], list[RunnerResult]]
 
 
 class Search:
@@ -76,15 +79,14 @@ class Search:
         self._current.notify_runner_results(candidates, results)
         self._model.update(self._current, candidates, results)
 
-    def recall(self, records: list[ms.database.TuningRecord]) -> None:
-        """Teach the cost model the best of the records that earlier runs left."""
+    def lesson(self, records: list[ms.database.TuningRecord]) -> Lesson | None:
+        """Return what the cost model can learn from the best of the records that earlier runs left."""
         if not self._heavy:
-            return
+            return None
         best = sorted(records, key=lambda record: min(map(float, record.run_secs)))[:_RECALLED]
         known = [(_candidate(record), RunnerResult(record.run_secs, None)) for record in best]
         known = [(candidate, result) for candidate, result in known if candidate is not None]
-        if known:
-            self._model.update(self._evolving, *map(list, zip(*known, strict=True)))
+        return (self._evolving, *map(list, zip(*known, strict=True))) if known else None
 
     @cached_property
     def _evolving(self) -> ms.TuneContext:
@@ -105,6 +107,13 @@ class Search:
         )
         context.pre_tuning(_MANY_TRIALS, ROUND, database=self._database, cost_model=self._model)
         return context
+
+
+def teach(model: ms.CostModel, lessons: list[Lesson]) -> None:
+    """Give the cost model what earlier runs measured; it trains once, on all of it, not after each lesson."""
+    for place, lesson in enumerate(lessons, start=1):
+        model.last_train_size = 0 if place == len(lessons) else _NEVER_TRAIN
+        model.update(*lesson)
 
 
 def cost_model(target: TargetInfo) -> ms.CostModel:

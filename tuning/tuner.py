@@ -27,7 +27,7 @@ from tuning.errors import TuningError
 from tuning.interrupts import held_back
 from tuning.prepare import prepare
 from tuning.runner import SessionRunner
-from tuning.search import Search, cost_model
+from tuning.search import Search, cost_model, teach
 from tuning.session import Session, require_device
 
 _HEAVY_OPERATORS = ("conv", "matmul", "dense")
@@ -161,16 +161,22 @@ def tune(
     with ExitStack() as stack:
         database, cleaning = stack.enter_context(db.writable(Path(database_dir), target.target()))
         with held_back():
-            tasks = _tasks(module, target, database, seed)
+            model = cost_model(target)
+            tasks = _tasks(module, target, database, model, seed)
             _recall(tasks, database)
         run = _Run(tasks, target, database, trials, on_progress)
         if run.done < trials:
             stack.enter_context(run.on_device(session))
+            with held_back():
+                lessons = [task.search.lesson(task.recalled) for task in tasks]
+                teach(model, [lesson for lesson in lessons if lesson is not None])
             run.tune()
     return run.result(cleaning, time.monotonic() - started)
 
 
-def _tasks(module: IRModule, target: TargetInfo, database: ms.database.Database, seed: int) -> list[_Task]:
+def _tasks(
+    module: IRModule, target: TargetInfo, database: ms.database.Database, model: ms.CostModel, seed: int
+) -> list[_Task]:
     """Extract the tasks of a network, each with a search of its own."""
     tvm_target = target.target()
     extracted = ms.relax_integration.extract_tasks(
@@ -178,7 +184,6 @@ def _tasks(module: IRModule, target: TargetInfo, database: ms.database.Database,
     )
     if not extracted:
         raise TuningError("the network has nothing to tune: it calls no functions")
-    model = cost_model(target)
     seeds = ms.utils.fork_seed(seed, len(extracted))
     return [_task(each, target, database, model, own) for each, own in zip(extracted, seeds, strict=True)]
 
@@ -256,9 +261,6 @@ class _Run:
 
     def tune(self) -> None:
         """Make rounds until the trials are made or no task has new candidates."""
-        with held_back():
-            for task in self._tasks:
-                task.search.recall(task.recalled)
         while (choice := next_round(self._states, self._trials - self.done)) is not None:
             index, size = choice
             task = self._tasks[index]
