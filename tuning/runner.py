@@ -16,7 +16,7 @@ from tuning.workers import Call, Outcome, WorkerPool
 
 TRIAL_SECONDS = 15.0
 RETURN_SECONDS = 60.0
-EVALUATOR = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=20, enable_cpu_cache_flush=False)
+EVALUATOR = EvaluatorConfig(number=1, repeat=3, min_repeat_ms=10, enable_cpu_cache_flush=False)
 _WAIT_SECONDS = 30.0
 _TRANSFER_SECONDS = 30.0
 _TRIALS_PER_WORKER = 500

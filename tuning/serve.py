@@ -10,9 +10,11 @@ import os
 import random
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
+from typing import Any
 
 from tvm.rpc.server import PopenRPCServerState
 from tvm.rpc.tracker import PopenTrackerServerState
@@ -24,6 +26,7 @@ _PORTS_TRIED = 1_000
 
 def main() -> None:
     """Serve as ``tracker``, or as ``server TRACKER_PORT KEY``, until standard input ends."""
+    socket.socket = _PromptSocket
     tempfile.tempdir = tempfile.mkdtemp(prefix="deeprebirth-rpc-")
     threading.Thread(target=_watch, args=(tempfile.tempdir,), daemon=True).start()
     if sys.argv[1] == "tracker":
@@ -72,6 +75,19 @@ def _start_server(tracker_port: int, key: str) -> PopenRPCServerState:
         custom_addr=_HOST,
         silent=True,
     )
+
+
+class _PromptSocket(socket.socket):
+    """A TCP socket that sends every segment at once.
+
+    TVM sends a message as two small segments. TCP would hold back the second for 40 ms, and tracker and
+    server exchange several between two sessions.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if self.family in (socket.AF_INET, socket.AF_INET6) and self.type == socket.SOCK_STREAM:
+            self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _announce(port: int) -> None:
