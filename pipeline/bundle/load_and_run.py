@@ -14,6 +14,8 @@ def main() -> int:
     """Run the network once; 0 when its outputs are the golden ones, 1 when they differ."""
     here = Path(__file__).resolve().parent
     manifest = json.loads((here / "manifest.json").read_text(encoding="utf-8"))
+    for notice in manifest["notices"]:
+        print(f"notice: {notice}")
     os.environ.setdefault("TVM_NUM_THREADS", str(manifest["target"]["threads"]))
     os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
     import tvm

@@ -86,6 +86,7 @@ def test_structure_only_is_marked_wherever_it_goes(small_onnx: Path, tmp_path: P
     example = subprocess.run(
         [sys.executable, out / "merged" / "load_and_run.py"], capture_output=True, check=True
     )
+    assert FOR_TIMING_ONLY.encode() in example.stdout
     assert b"largest difference" in example.stdout
 
 
