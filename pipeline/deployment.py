@@ -19,21 +19,20 @@ import tuning
 from pipeline.building import Builder, Built, Candidate
 from pipeline.bundle import verify_bundle, write_bundle
 from pipeline.console import Progress
+from pipeline.defaults import TRIALS
 from pipeline.errors import UserError
 from pipeline.files import check_replaceable, check_writable, fresh_directory
 from pipeline.importer import load_network
 from pipeline.network import Network
 from pipeline.report.collect import collect
 from pipeline.report.model import Compared, Report, Verification
-from pipeline.report.render import write_report
+from pipeline.report.render import PAGES, write_report
 from pipeline.twin import evaluate
 from pipeline.verification import tolerance_for, verify
 from relay_passes import MergePlan, apply_plan, plan_merges
 
-TRIALS = 512
 RUNS = 50
 ORIGINAL, MERGED = "original", "merged"
-REPORTS = ("report.json", "report.md", "report.html")
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Deployment:
     @property
     def results(self) -> tuple[Path, ...]:
         """The files and bundles in `directory`."""
-        return tuple(self.directory / name for name in (*REPORTS, ORIGINAL, MERGED))
+        return tuple(self.directory / name for name in (*PAGES, ORIGINAL, MERGED))
 
 
 def deploy(

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 from pipeline.bundle.bundle import EXAMPLE, read_bundle
+from pipeline.verification import NotVerified
 
 TIMEOUT_S = 300
 
 
-class BundleNotVerified(RuntimeError):
+class BundleNotVerified(NotVerified):
     """A bundle does not compute its golden output, so it is not handed over."""
 
 

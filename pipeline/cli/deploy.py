@@ -7,13 +7,14 @@ import typer
 from rich.console import Console
 
 from pipeline.cli.options import JsonOption, ModelArgument, ShapeOption, input_shapes
+from pipeline.defaults import TRIALS
 
 
 def deploy(
     model: ModelArgument,
     out: Annotated[Path, typer.Option(help="The directory to write.")] = Path("deployed"),
     target: Annotated[str, typer.Option(help="What to build for; see `deeprebirth targets`.")] = "host",
-    trials: Annotated[int, typer.Option(help="Candidates to measure for each of the two networks.")] = 512,
+    trials: Annotated[int, typer.Option(help="Candidates to measure for each of the two networks.")] = TRIALS,
     structure_only: Annotated[
         bool, typer.Option("--structure-only", help="Also make merges that need retraining; for timing only.")
     ] = False,

@@ -71,14 +71,13 @@ class _Interruption:
 
 def _failure(error: Exception) -> int:
     """Tell of an error from the packages below, which are imported by now if they raised it."""
-    from pipeline.bundle import BundleNotVerified
     from pipeline.verification import NotVerified
     from targets import TargetError
     from tuning import TuningError
 
     if isinstance(error, TargetError):
         return _told(str(error), MISTAKE)
-    if isinstance(error, TuningError | NotVerified | BundleNotVerified):
+    if isinstance(error, TuningError | NotVerified):
         return _told(str(error), FAILURE)
     raise error
 

@@ -14,6 +14,7 @@ from pipeline.report.chart import chart
 from pipeline.report.model import Report
 from pipeline.report.tables import Table, headline, printable, tables
 
+PAGES = ("report.json", "report.md", "report.html")
 MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]|~$#])")
 
 
@@ -38,14 +39,10 @@ def write_report(report: Report, directory: Path) -> tuple[Path, ...]:
         A file cannot be written.
     """
     directory = Path(directory)
-    pages = {
-        "report.json": report.model_dump_json(indent=2) + "\n",
-        "report.md": markdown(report),
-        "report.html": html(report),
-    }
-    for name, text in pages.items():
+    texts = (report.model_dump_json(indent=2) + "\n", markdown(report), html(report))
+    for name, text in zip(PAGES, texts, strict=True):
         write_text_atomic(directory / name, text)
-    return tuple(directory / name for name in pages)
+    return tuple(directory / name for name in PAGES)
 
 
 def markdown(report: Report) -> str:
