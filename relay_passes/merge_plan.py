@@ -20,6 +20,7 @@ class Kind(StrEnum):
     FOLD = "fold"
     STREAMLINE = "streamline"
     BRANCH = "branch"
+    TUCKER = "tucker"
 
 
 class Reason(StrEnum):
@@ -27,6 +28,9 @@ class Reason(StrEnum):
 
     SEVERAL_USERS = "several users"
     SHAPE_WOULD_CHANGE = "shape would change"
+    DYNAMIC = "weights computed at run time"
+    RESIDUAL = "pool inside a residual"
+    KERNEL_TOO_SMALL = "kernel smaller than the pool's window"
     GLOBAL_POOL = "global pooling"
     NO_CONVOLUTION = "no convolution beside it"
     NOT_LINEAR = "another layer in between"
