@@ -136,12 +136,13 @@ class Graph:
         emitter.build(replacements, self.outputs if outputs is None else outputs)
         module = _drop_unused(emitter.finish())
         staying = frozenset(Graph(module).value) & frozenset(self.value)
-        module = _with_unique_names(module, staying)
+        module, renamed = _with_unique_names(module, staying)
         for name, value in {**(self.module.attrs or {}), **(attributes or {})}.items():
             module = module.with_attr(name, value)
         made = {var: emitter.made.get(var, {}) for var in replacements}
         gone = frozenset(var for var in self.layers if var not in staying or var in made.get(var, {}))
-        return Rewritten(module, made, gone)
+        stands_for = {var: renamed.get(emitter(var), emitter(var)) for var in replacements}
+        return Rewritten(module, made, gone, stands_for)
 
     def _callee(self, value: relax.Expr | None) -> relax.Function | None:
         if isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.GlobalVar):
@@ -174,12 +175,14 @@ class Graph:
 class Rewritten:
     """A new module, what was made in place of each layer that was replaced, and which old layers are gone.
 
-    A layer that computes another value under its old variable is both made and gone.
+    A layer that computes another value under its old variable is both made and gone. `stands_for` has the
+    new module's expression for each layer that was replaced.
     """
 
     module: tvm.IRModule
     made: Mapping[relax.Var, Mapping[relax.Var, relax.Expr]]
     gone: frozenset[relax.Var]
+    stands_for: Mapping[relax.Var, relax.Expr]
 
 
 class Match:
@@ -327,12 +330,17 @@ def is_alias(expr: relax.Expr) -> bool:
     return isinstance(expr, relax.Var | Constant | relax.Tuple)
 
 
-def _with_unique_names(module: tvm.IRModule, staying: frozenset[relax.Var]) -> tvm.IRModule:
-    """Number the layers that share a name; those that stay as they were keep theirs."""
+def _with_unique_names(
+    module: tvm.IRModule, staying: frozenset[relax.Var]
+) -> tuple[tvm.IRModule, Mapping[relax.Var, relax.Expr]]:
+    """Number the layers that share a name; those that stay as they were keep theirs.
+
+    The second value has the new variables of those that were numbered.
+    """
     graph = Graph(module)
     taken = {var.name for var in graph.layers}
     if len(taken) == len(graph.layers):
-        return module
+        return module, {}
     seen: set[str] = set()
     renamed: dict[relax.Var, Rewrite] = {}
     for var in sorted(graph.layers, key=lambda var: var not in staying):
@@ -342,7 +350,8 @@ def _with_unique_names(module: tvm.IRModule, staying: frozenset[relax.Var]) -> t
             renamed[var] = lambda emit, name=name, var=var: emit.layer(name, emit(graph.value[var]))
         seen.add(name)
         taken.add(name)
-    return graph.rewrite(renamed)
+    rewritten = graph.trace_rewrite(renamed)
+    return rewritten.module, rewritten.stands_for
 
 
 def _same(new: Sequence[relax.Expr], old: Sequence[relax.Expr]) -> bool:

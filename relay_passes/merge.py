@@ -7,7 +7,7 @@ network; then it looks again, until nothing is left to merge.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tvm
 from tvm import relax
@@ -25,7 +25,7 @@ class Merge:
 
     `layers` are those that a reader of the plan wants to hear of; the last is where it was found. `touches`
     are all that it reads, replaces or makes anew, the block's input aside. `reborn` names the layers whose
-    weights must be trained.
+    weights must be trained; a merge without any is exact. `ranks` are those of a Tucker decomposition.
     """
 
     name: str
@@ -35,6 +35,12 @@ class Merge:
     touches: frozenset[relax.Var]
     replacements: Mapping[relax.Var, Rewrite]
     reborn: tuple[str, ...] = ()
+    ranks: tuple[int, int] | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether the outputs stay what they are."""
+        return not self.reborn
 
     @property
     def found_at(self) -> str:
@@ -46,9 +52,10 @@ class Merge:
         return Candidate(
             name=self.name,
             kind=self.kind,
-            exact=not self.reborn,
+            exact=self.exact,
             layers=self.layers,
             removed=self.removed,
+            ranks=self.ranks,
         )
 
 
@@ -71,11 +78,20 @@ class Findings:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Merges made together, the module that came of them, and how each changed the network's cost."""
+    """Merges made together in a graph, what came of it, and how each changed the network's cost.
 
-    module: tvm.IRModule
+    All of them are exact, or none is.
+    """
+
+    graph: Graph
+    rewritten: Rewritten
     merges: tuple[Merge, ...]
     changes: tuple[Cost, ...]
+
+    @property
+    def module(self) -> tvm.IRModule:
+        """The module that came of it."""
+        return self.rewritten.module
 
 
 Find = Callable[[Graph], Findings]
@@ -96,16 +112,25 @@ def make_planned(module: tvm.IRModule, find: Find, plan: MergePlan) -> tvm.IRMod
     return module
 
 
-def next_sweep(module: tvm.IRModule, find: Find, wanted: Callable[[Merge], bool]) -> Sweep | None:
-    """Make the wanted merges that `find` finds and that don't touch each other, or None if there are none."""
+def next_sweep(
+    module: tvm.IRModule, find: Find, wanted: Callable[[Merge], bool], *, one_alone: bool = False
+) -> Sweep | None:
+    """Make the wanted merges that `find` finds and that don't touch each other, or None if there are none.
+
+    Exact ones come first. `one_alone` makes the first of them only.
+    """
     graph = Graph(module)
-    merges = _apart(merge for merge in find(graph).merges if wanted(merge))
+    found = [merge for merge in find(graph).merges if wanted(merge)]
+    merges = _apart(merge for merge in found if merge.exact) or _apart(found)
     if not merges:
         return None
+    if one_alone:
+        merges = merges[:1]
     replacements = {var: rewrite for merge in merges for var, rewrite in merge.replacements.items()}
     rewritten = graph.trace_rewrite(replacements)
+    rewritten = replace(rewritten, module=_with_reborn(rewritten.module, merges))
     changes = tuple(_change(graph, rewritten, merge) for merge in merges)
-    return Sweep(_with_reborn(rewritten.module, merges), merges, changes)
+    return Sweep(graph, rewritten, merges, changes)
 
 
 def reborn_layers(module: tvm.IRModule) -> list[str]:

@@ -45,6 +45,11 @@ class Reason(StrEnum):
     GROUPED = "grouped convolution"
     SAVES_NOTHING = "saves nothing"
     NEEDS_RETRAINING = "needs retraining"
+    LEFT_OUT = "left out"
+    CHECK_FAILED = "undone: its check failed"
+
+
+Place = tuple[Kind, str]
 
 
 class Candidate(BaseModel):
@@ -68,11 +73,18 @@ class Candidate(BaseModel):
     parameters_after: int = 0
     activation_bytes_before: int = 0
     activation_bytes_after: int = 0
+    time_share: float | None = None
+    ranks: tuple[int, int] | None = None
 
     @property
     def found_at(self) -> str:
         """The layer where it was found; no other merge of its kind has the same."""
         return self.layers[-1]
+
+    @property
+    def place(self) -> Place:
+        """What tells it from every other merge of a network."""
+        return self.kind, self.found_at
 
 
 class Refusal(BaseModel):
@@ -90,6 +102,11 @@ class Refusal(BaseModel):
     def found_at(self) -> str:
         """The layer where the merge would have been."""
         return self.layers[-1]
+
+    @property
+    def place(self) -> Place:
+        """What tells it from every other refusal of a network."""
+        return self.kind, self.found_at
 
 
 class MergePlan(BaseModel):

@@ -8,16 +8,18 @@ Where all branches became one convolution there is no concat left, and the pool 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import tvm
 
+from relay_passes.check_rewrite import Evaluate
+from relay_passes.choice import Choice, everything
 from relay_passes.fold_batch_norm import FoldBatchNorm, find_folds
-from relay_passes.graph import Graph
-from relay_passes.layer_table import Cost, cost
-from relay_passes.merge import Find, Merge, next_sweep, refusal
+from relay_passes.making import Making
+from relay_passes.merge import Find
 from relay_passes.merge_branches import MergeBranches, find_branches
 from relay_passes.merge_concat_pool import MergeConcatPool, find_concat_pools
-from relay_passes.merge_plan import Candidate, MergePlan, Reason, Refusal
+from relay_passes.merge_plan import MergePlan
 from relay_passes.merge_streamline import MergeStreamline, find_streamlines
 
 STEPS: tuple[tuple[Find, Callable[[MergePlan], tvm.transform.Pass]], ...] = (
@@ -29,30 +31,45 @@ STEPS: tuple[tuple[Find, Callable[[MergePlan], tvm.transform.Pass]], ...] = (
 )
 
 
-def plan_merges(module: tvm.IRModule) -> MergePlan:
-    """Everything that can be merged in a canonical module, with what each merge saves.
+@dataclass(frozen=True)
+class Merged:
+    """A network with its merges made, and the plan of those made and refused."""
+
+    module: tvm.IRModule
+    plan: MergePlan
+
+
+def make_merges(
+    module: tvm.IRModule, *, choice: Choice = everything, evaluate: Evaluate | None = None
+) -> Merged:
+    """Make all merges of a canonical module that are wanted and pass their checks.
 
     Parameters
     ----------
     module : tvm.IRModule
         Canonical; it is not changed.
+    choice : Choice
+        Which of the merges found shall be made; by default all.
+    evaluate : Evaluate, optional
+        Computes modules on random input, so that exact merges are compared with what they replace. One that
+        differs is undone and becomes a refusal.
 
     Returns
     -------
-    MergePlan
+    Merged
+        The attribute `deeprebirth.reborn` of its module names the layers that need training.
     """
-    candidates: list[Candidate] = []
-    refusals: list[Refusal] = []
+    making = Making(choice, evaluate)
     for find, _ in STEPS:
-        module, made, refused = _take_all(module, find)
-        candidates += made
-        refusals += refused
-    graph = Graph(module)
-    settled = {(entry.kind, entry.found_at) for entry in (*candidates, *refusals)}
+        module = making.make(module, find)
     for find in dict.fromkeys(find for find, _ in STEPS):
-        left_over = find(graph).refusals
-        refusals += [refusal for refusal in left_over if (refusal.kind, refusal.found_at) not in settled]
-    return MergePlan(candidates=tuple(candidates), refusals=tuple(refusals))
+        making.look(module, find)
+    return Merged(module, making.plan)
+
+
+def plan_merges(module: tvm.IRModule, *, choice: Choice = everything) -> MergePlan:
+    """What `make_merges` would make and refuse, with what each merge saves."""
+    return make_merges(module, choice=choice).plan
 
 
 def apply_plan(module: tvm.IRModule, plan: MergePlan) -> tvm.IRModule:
@@ -70,45 +87,3 @@ def apply_plan(module: tvm.IRModule, plan: MergePlan) -> tvm.IRModule:
         Its attribute `deeprebirth.reborn` names the layers that need training.
     """
     return tvm.transform.Sequential([make(plan) for _, make in STEPS])(module)
-
-
-def _take_all(module: tvm.IRModule, find: Find) -> tuple[tvm.IRModule, list[Candidate], list[Refusal]]:
-    """Make all merges that `find` finds, except those that save nothing."""
-    candidates: list[Candidate] = []
-    refusals: dict[str, Refusal] = {}
-    before = cost(module)
-
-    def is_wanted(merge: Merge) -> bool:
-        return merge.found_at not in refusals
-
-    while sweep := next_sweep(module, find, is_wanted):
-        made = tuple(zip(sweep.merges, sweep.changes, strict=True))
-        worthless = {
-            merge.found_at: _saves_nothing(merge, change) for merge, change in made if change.macs > 0
-        }
-        if worthless:
-            refusals |= worthless
-            continue
-        for merge, change in made:
-            candidates.append(_with_savings(merge.candidate(), before, before + change))
-            before += change
-        module = sweep.module
-    return module, candidates, list(refusals.values())
-
-
-def _with_savings(candidate: Candidate, before: Cost, after: Cost) -> Candidate:
-    return candidate.model_copy(
-        update={
-            "macs_before": before.macs,
-            "macs_after": after.macs,
-            "parameters_before": before.parameters,
-            "parameters_after": after.parameters,
-            "activation_bytes_before": before.activation_bytes,
-            "activation_bytes_after": after.activation_bytes,
-        }
-    )
-
-
-def _saves_nothing(merge: Merge, change: Cost) -> Refusal:
-    detail = f"the network would take {change.macs:+,} multiply-adds"
-    return refusal(merge.name, merge.kind, merge.layers, (Reason.SAVES_NOTHING, detail))
