@@ -5,7 +5,7 @@ A choice looks at a candidate and returns None, or why it is left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -79,16 +79,9 @@ class Planned:
         return frozenset(candidate.place for candidate in self.plan.candidates)
 
 
-@dataclass(frozen=True)
-class Both:
-    """What both of two choices want."""
-
-    first: Choice
-    second: Choice
-
-    def __call__(self, candidate: Candidate) -> tuple[Reason, str] | None:
-        """Why the candidate is left out, if it is."""
-        return self.first(candidate) or self.second(candidate)
+def all_of(choices: Sequence[Choice]) -> Choice:
+    """What every one of the choices wants."""
+    return lambda candidate: next((why for choice in choices if (why := choice(candidate))), None)
 
 
 def _stands_for(pattern: str, entry: Candidate | Refusal) -> bool:

@@ -60,7 +60,7 @@ class Candidate(BaseModel):
     before and after this merge.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     kind: Kind
@@ -90,7 +90,7 @@ class Candidate(BaseModel):
 class Refusal(BaseModel):
     """A layer that stays, and why. The last of `layers` is where the merge would have been."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     kind: Kind
@@ -112,10 +112,12 @@ class Refusal(BaseModel):
 class MergePlan(BaseModel):
     """The merges to make, in order, and the refusals."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     candidates: tuple[Candidate, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    time_from: str | None = None
+    """What the candidates' shares of time were measured on, or that they are estimated."""
 
     def exact_only(self) -> MergePlan:
         """The plan without the merges that need retraining, which become refusals."""

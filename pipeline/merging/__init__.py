@@ -1,0 +1,7 @@
+"""What the user wants merged, and making it: requests, saved plans, profiles."""
+
+from pipeline.merging.plan_file import read_plan, write_plan
+from pipeline.merging.profile_file import Profile, read_profile
+from pipeline.merging.request import MergeRequest, merge_network
+
+__all__ = ["MergeRequest", "Profile", "merge_network", "read_plan", "read_profile", "write_plan"]
