@@ -43,6 +43,7 @@ class Reason(StrEnum):
     DIFFERENT_STRIDES = "strides differ"
     DILATED = "dilated convolution"
     GROUPED = "grouped convolution"
+    NO_RANK = "no rank stands out"
     SAVES_NOTHING = "saves nothing"
     NEEDS_RETRAINING = "needs retraining"
     LEFT_OUT = "left out"
