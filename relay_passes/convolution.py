@@ -2,6 +2,7 @@
 
 A *conv block* is an `nn.conv2d` with constant weights followed by layers that treat each element of a channel
 alike (bias, scale, activation). Merges change its kernel, stride and padding and leave the rest as it is.
+While they do, a padding may be negative: it is emitted as a slice of the input.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from tvm import relax
 
 from relay_passes.canonicalize.fold_constants import constant
+from relay_passes.canonicalize.respell_scale import aligned
 from relay_passes.graph import Emitter, Graph, array_of, operator_of, shape_of
 from relay_passes.merge import Refused
 from relay_passes.merge_plan import Reason
@@ -23,7 +25,7 @@ LAYOUTS = ("NCHW", "OIHW", "NCHW")
 
 @dataclass(frozen=True)
 class Convolution:
-    """An `nn.conv2d` in NCHW with a constant kernel (O, I / groups, KH, KW).
+    """An `nn.conv2d` in NCHW with a constant kernel (O, I / groups, KH, KW) of real numbers.
 
     `padding` is top, left, bottom, right; `out_dtype` is that of the operator, usually None.
     """
@@ -42,7 +44,7 @@ class Convolution:
         """The convolution that computes `var`, or None."""
         call = graph.call(var, "nn.conv2d")
         weight = array_of(call.args[1]) if call is not None else None
-        if weight is None:
+        if weight is None or not np.issubdtype(weight.dtype, np.floating):
             return None
         attributes = call.attrs
         if (attributes.data_layout, attributes.kernel_layout, attributes.out_layout) != LAYOUTS:
@@ -74,24 +76,33 @@ class Convolution:
         return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
     def emit(self, emit: Emitter, source: relax.Expr) -> relax.Var:
-        """Add the convolution of `source` (a new expression) under its name."""
+        """Add the convolution of `source` (a new expression) under its name, cropped if need be."""
         call = relax.op.nn.conv2d(
-            source,
+            self._cropped(emit, source),
             constant(self.weight),
             strides=self.strides,
-            padding=self.padding,
+            padding=[max(width, 0) for width in self.padding],
             dilation=self.dilation,
             groups=self.groups,
             out_dtype=self.out_dtype,
         )
         return emit.layer(self.name, call)
 
+    def _cropped(self, emit: Emitter, source: relax.Expr) -> relax.Expr:
+        """What is left of `source` where the padding is negative."""
+        if min(self.padding) >= 0:
+            return source
+        before, behind = self.padding[:2], self.padding[2:]
+        begin = [max(-width, 0) for width in before]
+        end = [n + min(width, 0) for n, width in zip(shape_of(source)[2:], behind, strict=True)]
+        return emit.layer(f"{self.name}.crop", relax.op.strided_slice(source, [2, 3], begin, end))
+
 
 @dataclass(frozen=True)
 class ChannelLayer:
-    """A layer on (N, C, H, W) that treats each element of a channel alike and keeps the shape.
+    """A layer on (N, C, ...) that treats each element of a channel alike and keeps the shape.
 
-    `by` is its constant, (1, C, 1, 1) or (C,), or None.
+    `by` is its constant, (1, C, 1, ...) or (C,) for the slopes of a PReLU, or None.
     """
 
     var: relax.Var
@@ -102,12 +113,14 @@ class ChannelLayer:
     def at(cls, graph: Graph, var: relax.Expr) -> ChannelLayer | None:
         """The channel-wise layer that computes `var`, or None."""
         call = graph.call(var, *ACTIVATIONS, *SCALES)
-        if call is None or call.ty.ndim != 4 or shape_of(call) != shape_of(call.args[0]):
+        if call is None or call.ty.ndim < 2 or shape_of(call) != shape_of(call.args[0]):
             return None
-        channels = shape_of(call)[1]
+        channels, rank = shape_of(call)[1], call.ty.ndim
         if operator_of(call) in SCALES:
             by = array_of(call.args[1])
-            return None if by is None or by.shape != (1, channels, 1, 1) else cls(var, call, by)
+            by = None if by is None or by.ndim > rank else aligned(by, rank)
+            is_by_channel = by is not None and by.shape == (1, channels, *(1,) * (rank - 2))
+            return cls(var, call, by) if is_by_channel else None
         if operator_of(call) == "nn.prelu":
             by = array_of(call.args[1])
             is_by_channel = by is not None and by.shape == (channels,) and int(call.attrs.axis) == 1
@@ -155,14 +168,12 @@ class ConvBlock:
     @classmethod
     def ending_at(cls, graph: Graph, var: relax.Expr) -> ConvBlock | None:
         """The block whose last layer is `var`; every layer before it has one reader."""
-        tail: list[ChannelLayer] = []
-        while (layer := ChannelLayer.at(graph, var)) is not None:
-            tail.append(layer)
-            var = layer.source
-            if var not in graph.value or not graph.has_one_user(var):
-                return None
-        convolution = Convolution.at(graph, var)
-        return None if convolution is None else cls(convolution, tuple(reversed(tail)))
+        start, tail = tail_of(graph, var)
+        convolution = Convolution.at(graph, start)
+        if convolution is None:
+            return None
+        block = cls(convolution, tail)
+        return block if all(graph.has_one_user(var) for var in block.vars[:-1]) else None
 
     @property
     def vars(self) -> tuple[relax.Var, ...]:
@@ -196,15 +207,35 @@ class ConvBlock:
         return replace(self, convolution=replace(self.convolution, **changes))
 
 
+def tail_of(graph: Graph, var: relax.Expr) -> tuple[relax.Expr, tuple[ChannelLayer, ...]]:
+    """What stands in front of the channel-wise layers that end in `var`, and those layers in order."""
+    tail: list[ChannelLayer] = []
+    while (layer := ChannelLayer.at(graph, var)) is not None:
+        tail.insert(0, layer)
+        var = layer.source
+    return var, tuple(tail)
+
+
 def own_block(graph: Graph, var: relax.Expr) -> ConvBlock | Refused:
     """The conv block that ends in `var` and that one layer alone reads, or why there is none."""
-    block = ConvBlock.ending_at(graph, var)
-    if block is not None and graph.has_one_user(var):
-        return block
-    row = [var]
-    while (layer := ChannelLayer.at(graph, row[-1])) is not None:
-        row.append(layer.source)
-    if Convolution.at(graph, row[-1]) is None:
-        return Reason.NO_CONVOLUTION, "no convolution with constant weights leads to it"
-    shared = next(var for var in row if not graph.has_one_user(var))
-    return Reason.SEVERAL_USERS, f"{shared.name} is read by several layers or leaves the network"
+    start, tail = tail_of(graph, var)
+    convolution = Convolution.at(graph, start)
+    if convolution is None:
+        return why_no_weights(graph, start, "nn.conv2d")
+    return several_users(graph, start, tail) or ConvBlock(convolution, tail)
+
+
+def why_no_weights(graph: Graph, var: relax.Expr, *operators: str) -> Refused:
+    """Why `var`, which should have been a layer of the `operators` with constant weights, is none."""
+    call = graph.call(var, *operators)
+    if call is not None and array_of(call.args[1]) is None:
+        return Reason.DYNAMIC, f"the weights of {var.name} are computed at run time"
+    return Reason.NO_CONVOLUTION, "no convolution with constant weights leads to it"
+
+
+def several_users(graph: Graph, start: relax.Var, tail: tuple[ChannelLayer, ...]) -> Refused | None:
+    """A refusal if anything but the next layer reads one of a row."""
+    for var in (start, *(layer.var for layer in tail)):
+        if not graph.has_one_user(var):
+            return Reason.SEVERAL_USERS, f"{var.name} is read by several layers or leaves the network"
+    return None

@@ -5,6 +5,8 @@
 The new convolution keeps the kernel and takes the product of the strides; `pooling` says with which padding.
 LRN is pruned; activations and biases stay, in order. The reborn kernel starts as the old one: without a pool
 to choose the largest of its outputs, the convolution computes the one in the middle of the window.
+
+A pool inside a residual stays: one that reads a sum of two layers, and one that only such a sum reads.
 """
 
 from __future__ import annotations
@@ -14,11 +16,11 @@ from dataclasses import dataclass, replace
 import tvm
 from tvm import relax
 
-from relay_passes.convolution import ChannelLayer, ConvBlock, Convolution, own_block
+from relay_passes.convolution import ChannelLayer, ConvBlock, Convolution, own_block, tail_of
 from relay_passes.graph import Graph, shape_of
 from relay_passes.merge import Findings, Merge, Refused, make_planned, refusal
 from relay_passes.merge_plan import Kind, MergePlan, Reason, Refusal
-from relay_passes.pooling import Pool, is_global, with_stride_of
+from relay_passes.pooling import Pool, is_global, why_no_stride, with_stride_of
 
 
 @tvm.transform.module_pass(opt_level=0, name="MergeStreamline")
@@ -63,7 +65,8 @@ def _chain(graph: Graph, start: relax.Var) -> _Chain | None:
         pool, layer = Pool.at(graph, var), ChannelLayer.at(graph, var)
         passed += (var,)
         if pool is not None:
-            geometry = None if pool.is_global else with_stride_of(convolution, pool)
+            fits = not pool.is_global and _residual(graph, pool) is None
+            geometry = with_stride_of(convolution, pool) if fits else None
             if geometry is None:
                 break
             convolution = replace(convolution, **geometry)
@@ -109,10 +112,42 @@ def _why(graph: Graph, var: relax.Var, source: relax.Expr) -> Refused:
     if is_global(graph, var):
         detail = "its window is the whole input; a stride would leave one convolution output"
         return Reason.GLOBAL_POOL, detail
+    pool = Pool.at(graph, var)
+    residual = None if pool is None else _residual(graph, pool)
+    if residual is not None:
+        return Reason.RESIDUAL, residual
     block = own_block(graph, source)
     if not isinstance(block, ConvBlock):
         return block
-    return Reason.SHAPE_WOULD_CHANGE, shape_detail(block.convolution, var)
+    return why_no_stride(block.convolution, pool)
+
+
+def _residual(graph: Graph, pool: Pool) -> str | None:
+    """Which sum of two layers the pool reads, or is the shortcut of, in words; None if it does neither."""
+    source, _ = tail_of(graph, pool.source)
+    if (names := _summands(graph, source)) is not None:
+        return f"it reads the sum of {names}"
+    end = _end_of_tail(graph, pool.var)
+    readers = graph.users[end]
+    if len(readers) == 1 and (names := _summands(graph, readers[0])) is not None:
+        return f"it is the shortcut of the sum of {names}"
+    return None
+
+
+def _end_of_tail(graph: Graph, var: relax.Var) -> relax.Var:
+    """The last of the channel-wise layers behind `var` that each have one reader."""
+    while graph.has_one_user(var) and ChannelLayer.at(graph, graph.users[var][0]) is not None:
+        var = graph.users[var][0]
+    return var
+
+
+def _summands(graph: Graph, var: relax.Expr) -> str | None:
+    """The layers that an addition adds, by the names that the user gave them, or None for anything else."""
+    call = graph.call(var, "add")
+    if call is None or not all(isinstance(arg, relax.Var) for arg in call.args):
+        return None
+    left, right = (tail_of(graph, arg)[0] for arg in call.args)
+    return f"{left.name} and {right.name}"
 
 
 def shape_detail(convolution: Convolution, pool: relax.Var) -> str:

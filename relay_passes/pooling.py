@@ -1,10 +1,16 @@
 """Pools, and the geometry of a convolution that takes a pool's stride.
 
-The convolution has stride s, window k (dilated) and padding p; the pool has stride t, window w and padding
+The convolution has stride s, kernel k, dilation d and padding p; the pool has stride t, window w and padding
 q. Output j of the pool looks at convolution outputs j*t - q ... j*t - q + w - 1. The new convolution computes
 one of them, j*t + c with c as near to the middle of the window as the padding allows, with the stride s*t:
 its first tap reads input j*s*t + c*s - p, so its padding in front is p - c*s. Behind, it is whatever gives
-the pool's output size.
+the pool's output size. Where no padding does, that in front may be negative, which crops the input: AlexNet's
+11x11/4 without padding, then a pool 3x3/2, starts at input 4.
+
+Of s*t inputs in a row the old pair reads those at c*s + i*d (modulo s*t) for every place c of the window and
+every tap i, the new convolution those of one c. If that leaves inputs unread, its kernel is too small for the
+pool, or its taps stand too far apart. A kernel of at least the pool's window may leave some out: it is what
+the paper asks for.
 """
 
 from __future__ import annotations
@@ -15,19 +21,22 @@ from tvm import relax
 
 from relay_passes.convolution import Convolution
 from relay_passes.graph import Graph, operator_of, shape_of
+from relay_passes.merge import Refused
+from relay_passes.merge_plan import Reason
 
 POOLS = ("nn.max_pool2d", "nn.avg_pool2d")
 
 
 @dataclass(frozen=True)
 class Pool:
-    """A max or average pool in NCHW. `window` is dilated; `padding` is top, left, bottom, right."""
+    """A max or average pool in NCHW. `size` counts taps; `padding` is top, left, bottom, right."""
 
     var: relax.Var
     source: relax.Expr
-    window: tuple[int, int]
+    size: tuple[int, int]
     strides: tuple[int, int]
     padding: tuple[int, int, int, int]
+    dilation: tuple[int, int]
 
     @classmethod
     def at(cls, graph: Graph, var: relax.Expr) -> Pool | None:
@@ -35,14 +44,13 @@ class Pool:
         call = graph.call(var, *POOLS)
         if call is None or (call.attrs.layout, call.attrs.out_layout) != ("NCHW", "NCHW"):
             return None
-        sizes = zip(call.attrs.pool_size, call.attrs.dilation, strict=True)
-        return cls(
-            var,
-            call.args[0],
-            tuple((int(size) - 1) * int(dilation) + 1 for size, dilation in sizes),
-            tuple(int(stride) for stride in call.attrs.strides),
-            tuple(int(width) for width in call.attrs.padding),
-        )
+        numbers = (call.attrs.pool_size, call.attrs.strides, call.attrs.padding, call.attrs.dilation)
+        return cls(var, call.args[0], *(tuple(int(number) for number in row) for row in numbers))
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Height and width of the input that one output reads: the dilated size."""
+        return tuple((w - 1) * e + 1 for w, e in zip(self.size, self.dilation, strict=True))
 
     @property
     def is_global(self) -> bool:
@@ -50,7 +58,7 @@ class Pool:
         return all(w >= n for w, n in zip(self.window, shape_of(self.source)[2:], strict=True))
 
 
-def is_global(graph: Graph, var: relax.Expr) -> bool:
+def is_global(graph: Graph, var: relax.Var) -> bool:
     """Whether `var` pools its whole input (N, C, H, W), however that is spelt."""
     pool = Pool.at(graph, var)
     if pool is not None:
@@ -64,38 +72,98 @@ def is_global(graph: Graph, var: relax.Expr) -> bool:
 
 
 def with_stride_of(convolution: Convolution, pool: Pool) -> dict[str, tuple[int, ...]] | None:
-    """Strides and padding of the convolution that gives the pool's output size, or None if there are none."""
-    source = shape_of(convolution.source)[2:]
-    padding = [
-        _padding(_Axis(convolution, pool, axis), size=source[axis], output=shape_of(pool.var)[2 + axis])
-        for axis in (0, 1)
-    ]
-    if None in padding:
+    """Strides and padding of the convolution that gives the pool's output size, or None if there are none.
+
+    A negative padding crops. `why_no_stride` says why there are none.
+    """
+    axes = _axes(convolution, pool)
+    padding = [axis.padding for axis in axes]
+    if None in padding or any(axis.unread for axis in axes):
         return None
     (top, bottom), (left, right) = padding
-    strides = tuple(s * t for s, t in zip(convolution.strides, pool.strides, strict=True))
-    return {"strides": strides, "padding": (top, left, bottom, right)}
+    return {"strides": tuple(axis.step for axis in axes), "padding": (top, left, bottom, right)}
 
 
+def why_no_stride(convolution: Convolution, pool: Pool) -> Refused:
+    """Why `with_stride_of` finds no convolution."""
+    for axis in _axes(convolution, pool):
+        if axis.unread and axis.d > 1:
+            return Reason.DILATED, f"with the pool's stride the taps of {convolution.name} would skip inputs"
+        if axis.unread:
+            kernel, window = _by(convolution.kernel), _by(pool.window)
+            detail = f"{convolution.name} is {kernel}, the window {window}: inputs would stay unread"
+            return Reason.KERNEL_TOO_SMALL, detail
+    wanted = _by(shape_of(pool.var)[2:])
+    detail = f"no padding of {convolution.name} with the product of the strides gives {wanted}"
+    return Reason.SHAPE_WOULD_CHANGE, detail
+
+
+def _by(sizes: tuple[int, ...]) -> str:
+    return "x".join(str(size) for size in sizes)
+
+
+def _axes(convolution: Convolution, pool: Pool) -> tuple[_Axis, _Axis]:
+    def along(axis: int) -> _Axis:
+        taps = convolution.kernel[axis]
+        return _Axis(
+            n=shape_of(convolution.source)[2 + axis],
+            outputs=shape_of(pool.var)[2 + axis],
+            s=convolution.strides[axis],
+            k=taps,
+            d=convolution.dilation[axis] if taps > 1 else 1,
+            p=convolution.padding[axis],
+            t=pool.strides[axis],
+            w=pool.size[axis],
+            e=pool.dilation[axis],
+            q=pool.padding[axis],
+        )
+
+    return along(0), along(1)
+
+
+@dataclass(frozen=True)
 class _Axis:
-    """The numbers of one axis, named as in the module's docstring."""
+    """The numbers of one axis, named as in the module's docstring.
 
-    def __init__(self, convolution: Convolution, pool: Pool, axis: int):
-        self.s, self.k, self.p = (field[axis] for field in _fields(convolution))
-        self.t, self.w, self.q = (field[axis] for field in _fields(pool))
+    `n` is the input's size; the pool has `outputs` and the dilation e.
+    """
 
+    n: int
+    outputs: int
+    s: int
+    k: int
+    d: int
+    p: int
+    t: int
+    w: int
+    e: int
+    q: int
 
-def _fields(layer: Convolution | Pool) -> tuple[tuple[int, ...], ...]:
-    return layer.strides, layer.window, layer.padding
+    @property
+    def step(self) -> int:
+        """The stride of the new convolution."""
+        return self.s * self.t
 
+    @property
+    def padding(self) -> tuple[int, int] | None:
+        """Padding before and behind that gives the outputs wanted; cropping in front if it must be."""
+        places = [place * self.e - self.q for place in range(self.w)]
+        middle = (places[0] + places[-1]) / 2
+        by_distance = sorted(places, key=lambda c: (self.p < self.s * c, abs(c - middle), c))
+        return next((found for c in by_distance if (found := self._padding_from(c)) is not None), None)
 
-def _padding(axis: _Axis, *, size: int, output: int) -> tuple[int, int] | None:
-    """Padding before and behind that gives `output` places from `size`, or None."""
-    middle = (axis.w - 1) / 2 - axis.q
-    step = axis.s * axis.t
-    for c in sorted(range(-axis.q, axis.w - axis.q), key=lambda c: (abs(c - middle), c)):
-        before = axis.p - axis.s * c
-        behind = (output - 1) * step + axis.k - size - before
-        if 0 <= before < axis.k and -step < behind < axis.k:
-            return before, max(behind, 0)
-    return None
+    def _padding_from(self, c: int) -> tuple[int, int] | None:
+        """The padding that starts at place c of the first window."""
+        window = (self.k - 1) * self.d + 1
+        before = self.p - self.s * c
+        behind = (self.outputs - 1) * self.step + window - self.n - before
+        return (before, max(behind, 0)) if before < window and -self.step < behind < window else None
+
+    @property
+    def unread(self) -> bool:
+        """Whether the new convolution leaves inputs unread, other than a kernel of the pool's size may."""
+        if self.d == 1 and self.k >= (self.w - 1) * self.e + 1:
+            return False
+        taps = [i * self.d for i in range(self.k)]
+        before = {(place * self.e * self.s + tap) % self.step for place in range(self.w) for tap in taps}
+        return len(before) > len({tap % self.step for tap in taps})

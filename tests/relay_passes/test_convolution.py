@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,8 +7,9 @@ from torch import nn
 from torch.nn import functional as F
 from tvm import relax
 
+from pipeline.twin import evaluate
 from relay_passes.convolution import ChannelLayer, ConvBlock, Convolution, own_block
-from relay_passes.graph import Graph
+from relay_passes.graph import Graph, shape_of
 from relay_passes.merge_plan import Reason
 
 
@@ -62,10 +65,41 @@ def test_constants_of_other_shapes_are_no_channel_layer(built, by):
     assert ChannelLayer.at(graph, graph.layers[0]) is None
 
 
-@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 3, 4), (1, 3, 2, 2, 2), ()])
-def test_tensors_of_other_ranks_have_no_channel_layers(built, shape):
+@pytest.mark.parametrize("shape", [(3,), ()])
+def test_tensors_without_channels_have_no_channel_layers(built, shape):
     graph = Graph(built(shape, lambda builder, x: relax.op.nn.relu(x)))
     assert ChannelLayer.at(graph, graph.layers[0]) is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "constant"), [((2, 3), (3,)), ((2, 3, 4), (3, 1)), ((1, 3, 2, 2, 2), (1, 3, 1, 1, 1))], ids=str
+)
+def test_channels_are_the_second_axis_whatever_the_rank(built, shape, constant):
+    by = relax.const(np.ones(constant, "float32"))
+    graph = Graph(built(shape, lambda builder, x: relax.op.multiply(x, by)))
+    assert ChannelLayer.at(graph, graph.layers[0]).by.shape == (1, 3, *(1,) * (len(shape) - 2))
+
+
+def test_a_convolution_of_whole_numbers_is_not_ours(built):
+    kernel = relax.const(np.ones((2, 1, 3, 3), "int8"))
+    graph = Graph(
+        built((1, 1, 5, 5), lambda _, x: relax.op.nn.conv2d(x, kernel, out_dtype="int32"), dtype="int8")
+    )
+    assert Convolution.at(graph, graph.layers[0]) is None
+
+
+def test_a_negative_padding_crops(built):
+    weight = np.random.default_rng(0).normal(size=(2, 1, 3, 3)).astype("float32")
+    graph = Graph(built((1, 1, 9, 9), lambda _, x: relax.op.nn.conv2d(x, relax.const(weight))))
+    (layer,) = graph.layers
+    cropped = replace(Convolution.at(graph, layer), padding=(-2, 1, 0, -3))
+    source = cropped.source
+    module = graph.rewrite({layer: lambda emit: cropped.emit(emit, emit(source))})
+    x = torch.randn(1, 1, 9, 9)
+    expected = F.conv2d(F.pad(x, (1, -3, -2, 0)), torch.from_numpy(weight))
+    np.testing.assert_allclose(evaluate(module, [x.numpy()])[0], expected.numpy(), atol=1e-5)
+    crop = Graph(module).layers[0]
+    assert (crop.name, shape_of(crop)) == (f"{layer.name}.crop", (1, 1, 7, 6))
 
 
 def test_a_slope_over_another_axis_is_no_channel_layer(built):
@@ -101,6 +135,16 @@ def test_whose_block_it_is(from_torch, then, reason):
         assert found.convolution.name == "conv"
     else:
         assert found[0] is reason
+
+
+def test_weights_computed_at_run_time_are_told(built):
+    def compute(builder, x):
+        kernel = builder.emit(relax.op.reshape(x, (4, 3, 2, 2)))
+        image = relax.const(np.ones((1, 3, 8, 8), "float32"))
+        return relax.op.nn.relu(builder.emit(relax.op.nn.conv2d(image, kernel)))
+
+    graph = Graph(built((48,), compute))
+    assert own_block(graph, graph.layers[-1])[0] is Reason.DYNAMIC
 
 
 def test_the_networks_input_ends_no_block(built):

@@ -10,7 +10,8 @@ from tvm import relax
 
 from relay_passes.convolution import Convolution
 from relay_passes.graph import Graph
-from relay_passes.pooling import Pool, is_global, with_stride_of
+from relay_passes.merge_plan import Reason
+from relay_passes.pooling import Pool, is_global, why_no_stride, with_stride_of
 
 
 def _relax_conv(x, weight, options):
@@ -49,6 +50,7 @@ def geometries(draw):
             "pool_size": window,
             "strides": draw(pairs),
             "padding": tuple(draw(st.integers(0, window[i % 2] // 2)) for i in range(4)),
+            "dilation": draw(st.tuples(st.integers(1, 2), st.integers(1, 2))),
             "ceil_mode": draw(st.booleans()),
         },
     }
@@ -73,7 +75,8 @@ def test_the_new_convolution_computes_what_the_pool_saw(built, geometry):
     assume(all(p >= e for p, e in zip(padded, extent, strict=True)))
     convolved = [(p - e) // s + 1 for p, e, s in zip(padded, extent, options["strides"], strict=True)]
     window = [convolved[i] + pool_options["padding"][i] + pool_options["padding"][i + 2] for i in (0, 1)]
-    assume(all(n >= w for n, w in zip(window, pool_options["pool_size"], strict=True)))
+    sizes = zip(pool_options["pool_size"], pool_options["dilation"], strict=True)
+    assume(all(n > (w - 1) * e for n, (w, e) in zip(window, sizes, strict=True)))
 
     weight = torch.randn(2, 2, *geometry["kernel"], dtype=torch.float64).float()
     convolution, pool = _found(built, size, weight.numpy(), options, pool_options)
@@ -98,7 +101,7 @@ def _places(axis, convolution, pool, new, available):
     outputs, size = int(pool.var.ty.shape[2 + axis]), int(convolution.source.ty.shape[2 + axis])
     offset, rest = divmod(padding - new["padding"][axis], stride)
     first = -pool.padding[axis]
-    offsets = range(first, first + pool.window[axis])
+    offsets = range(first, first + pool.window[axis], pool.dilation[axis])
     assert rest == 0
     assert offset in offsets
 
@@ -106,12 +109,42 @@ def _places(axis, convolution, pool, new, available):
         in_front = padding - stride * c
         step = stride * pool.strides[axis]
         sizes = {(size + in_front + behind - window) // step + 1 for behind in range(window)}
-        return 0 <= in_front < window and outputs in sizes
+        return in_front < window and outputs in sizes
 
     middle = (offsets[0] + offsets[-1]) / 2
-    assert abs(offset - middle) == min(abs(c - middle) for c in offsets if keeps_size(c))
+    possible = [c for c in offsets if keeps_size(c)]
+    uncropped = [c for c in possible if padding >= stride * c]
+    assert abs(offset - middle) == min(abs(c - middle) for c in uncropped or possible)
     places = ((j, j * pool.strides[axis] + offset) for j in range(outputs))
     return [(j, place) for j, place in places if 0 <= place < available]
+
+
+@settings(max_examples=150, deadline=None)
+@given(kernel=st.integers(1, 4), dilation=st.integers(1, 3), stride=st.integers(1, 3), pool=pairs, step=pairs)
+def test_inputs_that_would_stay_unread(built, kernel, dilation, stride, pool, step):
+    """On one axis, against the inputs in the middle of the picture that either of them reads."""
+    (window, pool_dilation), (pool_stride, _) = pool, step
+    weight = np.ones((1, 1, 1, kernel), "float32")
+    options = {"strides": (1, stride), "dilation": (1, dilation)}
+    pool_options = {
+        "pool_size": (1, window),
+        "strides": (1, pool_stride),
+        "dilation": (1, pool_dilation),
+    }
+    convolution, found = _found(built, (1, 100), weight, options, pool_options)
+
+    def read(places):
+        starts = [stride * (j * pool_stride + place) for j in range(100) for place in places]
+        return {start + i * dilation for start in starts for i in range(kernel)} & set(range(40, 60))
+
+    loses_some = bool(read([place * pool_dilation for place in range(window)]) - read([0]))
+    is_dilated = dilation > 1 and kernel > 1
+    is_allowed = not is_dilated and kernel >= found.window[1]
+    new = with_stride_of(convolution, found)
+    assert (new is None) == (loses_some and not is_allowed)
+    if new is None:
+        reason, _ = why_no_stride(convolution, found)
+        assert reason is (Reason.DILATED if is_dilated else Reason.KERNEL_TOO_SMALL)
 
 
 BY_TWO = {"pool_size": 3, "strides": 2}
@@ -132,15 +165,21 @@ def test_the_stems_of_known_networks(built, size, kernel, options, pool, output)
     assert after.shape[2:] == (output, output)
 
 
-def test_alexnets_first_convolution_keeps_27_or_is_refused(built):
-    """M7: 11x11 stride 4 on 227, then a pool 3x3 stride 2: 27, where stride 8 without padding gives 28."""
-    weight = np.ones((1, 1, 11, 11), "float32")
-    convolution, pool = _found(built, (227, 227), weight, {"strides": 4}, {"pool_size": 3, "strides": 2})
-    new = with_stride_of(convolution, pool)
-    assert pool.var.ty.shape[2] == 27
-    if new is not None:
-        padded = 227 + new["padding"][0] + new["padding"][2]
-        assert (padded - 11) // 8 + 1 == 27
+CROPPED = {
+    "AlexNet conv1": (227, 11, 4, 27, {"strides": (8, 8), "padding": (-4, -4, 0, 0)}),
+    "SqueezeNet conv1": (224, 7, 2, 54, {"strides": (4, 4), "padding": (-2, -2, 0, 0)}),
+}
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "output", "expected"), CROPPED.values(), ids=CROPPED.keys()
+)
+def test_a_size_that_needs_a_crop(built, size, kernel, stride, output, expected):
+    """M7: 11x11/4 on 227, then a pool 3x3/2: 27, where stride 8 without padding gives 28."""
+    weight = np.ones((1, 1, kernel, kernel), "float32")
+    convolution, pool = _found(built, (size, size), weight, {"strides": stride}, BY_TWO)
+    assert pool.var.ty.shape[2] == output
+    assert with_stride_of(convolution, pool) == expected
 
 
 def test_the_dilated_footprint_counts(built):
