@@ -262,13 +262,122 @@ def test_a_residual_block(from_torch, randomised, folded):
     assert left == ["nn.conv2d", "add", "nn.relu", "nn.conv2d", "add", "add", "nn.relu"]
 
 
-def test_transposed_and_dense_layers_are_left_alone(from_torch, randomised, folded):
-    net = randomised(nn.Sequential(nn.ConvTranspose2d(3, 4, 3), nn.BatchNorm2d(4)))
-    left, refusals = folded(from_torch(net, torch.randn(1, 3, 6, 6)))
-    assert left[-2:] == ["multiply", "add"]
-    assert set(refusals.values()) == {Reason.NO_CONVOLUTION}
-    dense = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
-    assert folded(from_torch(dense, torch.randn(2, 3)))[0] == ["matmul", "add", "multiply", "add"]
+BEHIND = {
+    "conv1d": (nn.Conv1d(4, 6, 3, padding=1, groups=2), nn.BatchNorm1d(6), (2, 4, 9)),
+    "conv3d": (nn.Conv3d(2, 4, 2), nn.BatchNorm3d(4), (1, 2, 4, 4, 4)),
+    "transposed": (nn.ConvTranspose2d(3, 4, 3, 2, 1, 1, bias=False), nn.BatchNorm2d(4), (1, 3, 6, 6)),
+    "transposed, groups": (
+        nn.ConvTranspose2d(4, 6, 3, groups=2, dilation=2),
+        nn.BatchNorm2d(6),
+        (2, 4, 5, 5),
+    ),
+    "transposed, depthwise": (nn.ConvTranspose2d(4, 4, 2, 2, groups=4), nn.BatchNorm2d(4), (1, 4, 5, 5)),
+    "transposed, one axis": (nn.ConvTranspose1d(3, 4, 3), nn.BatchNorm1d(4), (1, 3, 6)),
+    "dense": (nn.Linear(3, 4), nn.BatchNorm1d(4), (2, 3)),
+    "dense without bias": (nn.Linear(3, 4, bias=False), nn.BatchNorm1d(4), (5, 3)),
+}
+
+
+@pytest.mark.parametrize(("layer", "norm", "shape"), BEHIND.values(), ids=BEHIND.keys())
+def test_batch_norm_behind_other_layers(from_torch, randomised, folded, layer, norm, shape):
+    net = randomised(nn.Sequential(layer, norm, nn.ReLU()))
+    left, refusals = folded(from_torch(net, torch.randn(shape)))
+    assert left[1:] == ["add", "nn.relu"]
+    assert refusals == {}
+
+
+def test_scales_of_vectors_behind_a_dense_layer(from_onnx, folded):
+    """Constants (C,) and (1, C), also through a ReLU."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "fc.weight": rng.normal(size=(3, 4)).astype("float32"),
+        "s.scale": rng.uniform(0.5, 2, size=4).astype("float32"),
+        "s.shift": rng.normal(size=(1, 4)).astype("float32"),
+        "t.scale": rng.uniform(0.5, 2, size=(1, 4)).astype("float32"),
+    }
+    nodes = [
+        make_node("MatMul", ["x", "fc.weight"], ["a"]),
+        make_node("Mul", ["a", "s.scale"], ["b"]),
+        make_node("Add", ["b", "s.shift"], ["c"]),
+        make_node("Relu", ["c"], ["d"]),
+        make_node("Mul", ["d", "t.scale"], ["y"]),
+    ]
+    left, refusals = folded(from_onnx(nodes, {"x": rng.normal(size=(2, 3)).astype("float32")}, weights))
+    assert left == ["matmul", "add", "nn.relu"]
+    assert refusals == {}
+
+
+def test_a_scale_of_words_is_none(from_torch, folded):
+    """Behind a dense layer of (N, T, C) the channels are the last axis."""
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(5), nn.ReLU())
+    left, refusals = folded(from_torch(net, torch.randn(2, 5, 3)))
+    assert left[-3:] == ["multiply", "add", "nn.relu"]
+    assert refusals == {}
+
+
+@pytest.mark.parametrize("behind", [True, False])
+def test_a_convolution_with_computed_weights_is_told(built, behind):
+    def compute(builder, x):
+        kernel = builder.emit(relax.op.reshape(x, (3, 3, 1, 1)))
+        by = relax.const(np.full((1, 3, 1, 1), 2.0, "float32"))
+        image = builder.emit(relax.op.reshape(x, (1, 3, 3, 1)))
+        if behind:
+            return relax.op.multiply(builder.emit(relax.op.nn.conv2d(image, kernel)), by)
+        return relax.op.nn.conv2d(builder.emit(relax.op.multiply(image, by)), kernel)
+
+    findings = find_folds(Graph(built((9,), compute)))
+    assert findings.merges == ()
+    assert [refused.reason for refused in findings.refusals] == [Reason.DYNAMIC]
+
+
+def test_a_scale_does_not_cross_a_pool_of_another_layout(built):
+    def compute(builder, x):
+        by = relax.const(np.full((1, 4, 1, 1), 2.0, "float32"))
+        scaled = builder.emit(relax.op.multiply(x, by))
+        pooled = builder.emit(relax.op.nn.max_pool2d(scaled, 2, layout="NHWC"))
+        return relax.op.nn.conv2d(pooled, relax.const(np.ones((3, 3, 1, 1), "float32")))
+
+    findings = find_folds(Graph(built((1, 4, 6, 4), compute)))
+    assert findings.merges == ()
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_a_channel_is_where_the_layout_says(built, layout):
+    """Behind a convolution in NHWC the second axis is the height: a scale of rows stays."""
+    kernel = np.ones((4, 4, 1, 1) if layout == "NCHW" else (1, 1, 4, 4), "float32")
+    kernel_layout = "OIHW" if layout == "NCHW" else "HWIO"
+
+    def compute(builder, x):
+        convolved = builder.emit(
+            relax.op.nn.conv2d(x, relax.const(kernel), data_layout=layout, kernel_layout=kernel_layout)
+        )
+        return relax.op.multiply(convolved, relax.const(np.full((1, 4, 1, 1), 2.0, "float32")))
+
+    findings = find_folds(Graph(built((1, 4, 4, 4), compute)))
+    assert bool(findings.merges) == (layout == "NCHW")
+
+
+@pytest.mark.parametrize("behind", [True, False])
+def test_a_convolution_that_adds_up_in_single_precision(built, behind):
+    """Weights keep their type, the bias has that of the result."""
+    rng = np.random.default_rng(0)
+    kernel = relax.const(rng.normal(size=(3, 3, 1, 1)).astype("float16"))
+    of_channel = rng.uniform(0.5, 2, size=(1, 3, 1, 1))
+
+    def compute(builder, x):
+        if behind:
+            y = builder.emit(relax.op.nn.conv2d(x, kernel, out_dtype="float32"))
+            y = builder.emit(relax.op.multiply(y, relax.const(of_channel.astype("float32"))))
+            return builder.emit(relax.op.add(y, relax.const(of_channel.astype("float32"))))
+        y = builder.emit(relax.op.multiply(x, relax.const(of_channel.astype("float16"))))
+        y = builder.emit(relax.op.add(y, relax.const(of_channel.astype("float16"))))
+        return builder.emit(relax.op.nn.conv2d(y, kernel, out_dtype="float32"))
+
+    module = built((2, 3, 4, 4), compute, dtype="float16")
+    merged = apply_plan(module, plan_merges(module))
+    relax.analysis.well_formed(merged)
+    assert [Graph(merged).kind(value) for value in Graph(merged).value.values()][:2] == ["conv2d", "add"]
+    assert str(merged["main"].ret_ty.dtype) == "float32"
 
 
 def test_a_constant_that_broadcasts_a_single_channel_is_no_scale(built):
