@@ -3,10 +3,14 @@
     concat(conv_a -> relu, conv_b -> relu) -> max_pool    becomes    concat(conv_a' -> relu, conv_b' -> relu)
 
 This is the streamline merge for the pools between the stages of an Inception network. It needs every branch
-to end in a convolution, so it comes after the branch merge.
+to end in a convolution, so it comes after the branch merge. A convolution whose channels stand in several
+places of the concat is split behind; the split stays, between smaller pictures.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import tvm
 from tvm import relax
@@ -15,8 +19,7 @@ from relay_passes.convolution import ConvBlock, own_block
 from relay_passes.graph import Emitter, Graph
 from relay_passes.merge import Findings, Merge, Refused, make_planned, refusal
 from relay_passes.merge_plan import Kind, MergePlan, Reason, Refusal
-from relay_passes.merge_streamline import shape_detail
-from relay_passes.pooling import Pool, is_global, with_stride_of
+from relay_passes.pooling import Pool, is_global, why_no_stride, with_stride_of
 
 
 @tvm.transform.module_pass(opt_level=0, name="MergeConcatPool")
@@ -34,6 +37,44 @@ class MergeConcatPool:
 def find_concat_pools(graph: Graph) -> Findings:
     """Pools and LRNs behind a concat of convolution blocks."""
     return Findings.sorted_out(_merge(graph, var) for var in graph.layers if _is_behind_concat(graph, var))
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What a concat joins at one place: the end of a conv block, or an item of a `split` of it."""
+
+    var: relax.Var
+    block: ConvBlock
+    split: relax.Var | None
+
+    @classmethod
+    def at(cls, graph: Graph, var: relax.Var, concat: relax.Var) -> _Piece | Refused:
+        """The piece of the concat, or why its block can't take a stride."""
+        split = _split(graph, var)
+        for item in () if split is None else graph.users[split]:
+            if not graph.has_one_user(item) or concat not in graph.users[item]:
+                return Reason.SEVERAL_USERS, f"{item.name} is read by other layers or leaves the network"
+        block = own_block(graph, var if split is None else graph.value[split].args[0])
+        return cls(var, block, split) if isinstance(block, ConvBlock) else block
+
+    @property
+    def start(self) -> relax.Var:
+        """Its convolution."""
+        return self.block.convolution.var
+
+    @property
+    def vars(self) -> tuple[relax.Var, ...]:
+        """Its layers, in order."""
+        return self.block.vars if self.split is None else (*self.block.vars, self.split, self.var)
+
+
+def _split(graph: Graph, var: relax.Var) -> relax.Var | None:
+    """The split into channels of which `var` is an item."""
+    value = graph.value.get(var)
+    call = graph.call(value.tuple_value, "split") if isinstance(value, relax.TupleGetItem) else None
+    return (
+        value.tuple_value if call is not None and int(call.attrs.axis) % call.args[0].ty.ndim == 1 else None
+    )
 
 
 def _is_behind_concat(graph: Graph, var: relax.Var) -> bool:
@@ -54,25 +95,28 @@ def _merge(graph: Graph, var: relax.Var) -> Merge | Refusal:
 def _spread(graph: Graph, var: relax.Var, concat: relax.Var) -> Merge | Refused:
     if not graph.has_one_user(concat):
         return Reason.SEVERAL_USERS, f"{concat.name} is read by several layers or leaves the network"
-    branches = graph.joined_channels(concat)
-    if branches is None:
+    joined = graph.joined_channels(concat)
+    if joined is None:
         return Reason.NO_CONVOLUTION, f"{concat.name} does not join the channels of layers"
-    blocks = [own_block(graph, branch) for branch in branches]
-    refused = next((block for block in blocks if not isinstance(block, ConvBlock)), None)
+    pieces = [_Piece.at(graph, operand, concat) for operand in joined]
+    refused = next((piece for piece in pieces if not isinstance(piece, _Piece)), None)
     if refused is not None:
         return refused
     pool = Pool.at(graph, var)
-    merged = blocks if pool is None else [_with_pool(block, pool) for block in blocks]
-    if None in merged:
-        return Reason.SHAPE_WOULD_CHANGE, shape_detail(blocks[merged.index(None)].convolution, var)
+    blocks = {piece.start: piece.block for piece in pieces}
+    strided = {start: block if pool is None else _with_pool(block, pool) for start, block in blocks.items()}
+    if None in strided.values():
+        too_small = next(block for start, block in blocks.items() if strided[start] is None)
+        return why_no_stride(too_small.convolution, pool)
+    layers = tuple(dict.fromkeys(layer for piece in pieces for layer in piece.vars))
     return Merge(
         name=var.name,
         kind=Kind.STREAMLINE,
-        layers=(*(layer.name for block in blocks for layer in block.vars), concat.name, var.name),
+        layers=(*(layer.name for layer in layers), concat.name, var.name),
         removed=(var.name,),
-        touches=frozenset({var, concat, *(layer for block in blocks for layer in block.vars)}),
-        replacements={var: lambda emit: _emit(emit, concat.name, merged)},
-        reborn=tuple(block.convolution.name for block in blocks),
+        touches=frozenset({var, concat, *layers}),
+        replacements={var: lambda emit: _emit(emit, graph, concat, pieces, strided)},
+        reborn=tuple(block.convolution.name for block in blocks.values()),
     )
 
 
@@ -81,6 +125,23 @@ def _with_pool(block: ConvBlock, pool: Pool) -> ConvBlock | None:
     return None if geometry is None else block.with_convolution(**geometry)
 
 
-def _emit(emit: Emitter, name: str, blocks: list[ConvBlock]) -> relax.Expr:
-    branches = [block.emit(emit, emit(block.convolution.source)) for block in blocks]
-    return emit.layer(name, relax.op.concat(branches, axis=1))
+def _emit(
+    emit: Emitter,
+    graph: Graph,
+    concat: relax.Var,
+    pieces: list[_Piece],
+    strided: Mapping[relax.Var, ConvBlock],
+) -> relax.Expr:
+    ends = {start: block.emit(emit, emit(block.convolution.source)) for start, block in strided.items()}
+    for piece in pieces:
+        if piece.split is not None and piece.split not in ends:
+            call = graph.value[piece.split]
+            again = relax.Call(call.op, [ends[piece.start]], call.attrs)
+            ends[piece.split] = emit.layer(piece.split.name, again)
+    joined = [
+        ends[piece.start]
+        if piece.split is None
+        else emit.layer(piece.var.name, ends[piece.split][graph.value[piece.var].index])
+        for piece in pieces
+    ]
+    return emit.layer(concat.name, relax.op.concat(joined, axis=1))

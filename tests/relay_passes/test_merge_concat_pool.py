@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from pipeline.twin import evaluate
 from relay_passes import Kind, Reason, apply_plan, plan_merges, reborn_layers
 from relay_passes.convolution import Convolution
 from relay_passes.graph import Graph
@@ -60,8 +62,16 @@ REFUSED = {
         Reason.SEVERAL_USERS,
     ),
     "the concat leaves the network": (lambda: Stage(lambda y: (F.max_pool2d(y, 2), y)), Reason.SEVERAL_USERS),
+    "a branch is smaller than the window": (
+        lambda: Stage(nn.MaxPool2d(3, 2), None, nn.Conv2d(3, 5, 1)),
+        Reason.KERNEL_TOO_SMALL,
+    ),
+    "a branch leaves columns unread": (
+        lambda: Stage(nn.MaxPool2d(2), nn.Conv2d(3, 4, (3, 1), padding=(1, 0))),
+        Reason.KERNEL_TOO_SMALL,
+    ),
     "no padding gives the size": (
-        lambda: Stage(nn.MaxPool2d(3, 2), nn.Conv2d(3, 4, 1), nn.Conv2d(3, 5, 1)),
+        lambda: Stage(nn.MaxPool2d(2, padding=1), *(nn.Conv2d(3, n, 2, 2, 1) for n in (4, 5))),
         Reason.SHAPE_WOULD_CHANGE,
     ),
     "a branch is no convolution": (lambda: Stage(nn.MaxPool2d(2), nn.Identity()), Reason.NO_CONVOLUTION),
@@ -119,3 +129,63 @@ def test_a_concat_of_rows_is_refused(from_torch):
 
     plan, _ = _merged(from_torch(Net(), X))
     assert [r.reason for r in plan.refusals] == [Reason.NO_CONVOLUTION]
+
+
+class Interleaved(Stage):
+    """A convolution whose halves stand on both sides of another in the concat."""
+
+    def __init__(self, then=None, also=None):
+        super().__init__(nn.MaxPool2d(2) if then is None else then)
+        self.also = also
+
+    def forward(self, x):
+        first, second = F.relu(self.a(x)).split([1, 3], 1)
+        y = self.then(torch.cat([first, F.relu(self.b(x)), second], 1))
+        return y if self.also is None else (y, self.also(first, second))
+
+
+def test_a_split_stays_between_smaller_pictures(from_torch, operators):
+    """M6: each channel is that of the old convolution at the middle of the window, where it was."""
+    net = Interleaved()
+    every_second = Interleaved(lambda y: y[:, :, ::2, ::2])
+    every_second.load_state_dict(net.state_dict())
+    case = from_torch(net, X)
+    plan, module = _merged(case)
+    assert [c.kind for c in plan.candidates] == [Kind.STREAMLINE]
+    assert "nn.max_pool2d" not in operators(module)
+    assert reborn_layers(module) == ["a", "b"]
+    with torch.no_grad():
+        expected = every_second(X).numpy()
+    np.testing.assert_allclose(evaluate(module, case.inputs)[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "also", [lambda first, second: first.sin(), lambda first, second: second, lambda first, second: first + 1]
+)
+def test_a_part_that_others_read_is_refused(from_torch, also):
+    case = from_torch(Interleaved(also=also), X)
+    plan, module = _merged(case)
+    assert [r.reason for r in plan.refusals if r.kind is Kind.STREAMLINE] == [Reason.SEVERAL_USERS]
+    assert case.difference(module) < 1e-5
+
+
+def test_a_part_that_is_left_out_is_no_hindrance(from_torch, operators):
+    class Net(Stage):
+        def forward(self, x):
+            _, second = F.relu(self.a(x)).split([1, 3], 1)
+            return self.then(torch.cat([F.relu(self.b(x)), second], 1))
+
+    _, module = _merged(from_torch(Net(nn.MaxPool2d(2)), X))
+    assert "nn.max_pool2d" not in operators(module)
+
+
+def test_a_split_of_rows_is_refused(from_torch):
+    class Net(Stage):
+        def forward(self, x):
+            first, second = F.relu(self.a(x)).split(8, 2)
+            return self.then(torch.cat([first, second], 1))
+
+    case = from_torch(Net(nn.MaxPool2d(2)), X)
+    plan, module = _merged(case)
+    assert [r.reason for r in plan.refusals if r.kind is Kind.STREAMLINE] == [Reason.NO_CONVOLUTION]
+    assert case.difference(module) < 1e-5
