@@ -1,38 +1,58 @@
-"""Branches that a concat joins, and which of them can become part of which.
+"""Branches that a concat joins, and the layer where they fork.
 
-A branch is *small* if one convolution could be more output channels of a larger one: it has a single
-convolution, 1x1 or behind a pool. A branch with a pool goes into the largest kernel that is at least the
-pool's window, a 1x1 branch into the smallest larger kernel; the next in size is taken if that one can't.
+A *branch* is a row of conv blocks from the block's input to the concat, perhaps behind a pool. It is *small*
+if one convolution could be more output channels of a larger one: it has a single convolution, 1x1 or behind a
+pool. A pool alone is small too: it stands for a 1x1 convolution behind it whose kernel is the identity.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
+import numpy as np
 from tvm import relax
 
-from relay_passes.convolution import ConvBlock, Convolution
-from relay_passes.graph import Graph
+from relay_passes.convolution import ConvBlock, Convolution, own_block
+from relay_passes.graph import Graph, shape_of
 from relay_passes.merge import Refused
 from relay_passes.merge_plan import Reason
 from relay_passes.pooling import Pool
+from relay_passes.value_range import UNKNOWN, Range, value_range
 
 
 @dataclass(frozen=True)
 class Branch:
-    """A row of conv blocks from the block's input to the concat, perhaps behind a pool."""
+    """One branch of a block.
+
+    `place` is that among the operands of the concat. `values` are the bounds of what a pool alone gives.
+    """
 
     place: int
     source: relax.Expr
     pool: Pool | None
     blocks: tuple[ConvBlock, ...]
+    averages: bool = False
+    is_pool_alone: bool = False
+    values: Range = UNKNOWN
+
+    @property
+    def first(self) -> Convolution:
+        """The convolution at its beginning."""
+        return self.blocks[0].convolution
 
     @property
     def last(self) -> Convolution:
         """The convolution at its end."""
         return self.blocks[-1].convolution
+
+    @property
+    def reducer(self) -> Convolution | None:
+        """The 1x1 convolution in front of the last one, if there is one."""
+        before = self.blocks[-2].convolution if len(self.blocks) > 1 else None
+        return before if before is not None and before.kernel == (1, 1) else None
 
     @property
     def smallest_side(self) -> int:
@@ -46,14 +66,35 @@ class Branch:
 
     @property
     def is_small(self) -> bool:
-        """Whether a larger convolution can absorb it: one convolution, on the input or on a pool of it."""
+        """Whether another convolution can absorb it: one convolution, on the input or on a pool of it."""
         return len(self.blocks) == 1 and (self.pool is not None or self.last.kernel == (1, 1))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has no pool in front."""
+        return self.pool is None
+
+    @property
+    def is_pixel(self) -> bool:
+        """Whether it is nothing but a 1x1 convolution on the input."""
+        return self.is_plain and self.is_small
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its last kernel is larger than a pixel and stands behind no pool."""
+        return self.is_plain and self.smallest_side > 1
+
+    @property
+    def name(self) -> str:
+        """The name of its last layer with weights, or that of the pool alone."""
+        return self.last.name
 
     @property
     def vars(self) -> tuple[relax.Var, ...]:
         """Its layers, the pool first."""
         pool = () if self.pool is None else (self.pool.var,)
-        return pool + tuple(var for block in self.blocks for var in block.vars)
+        layers = () if self.is_pool_alone else tuple(var for block in self.blocks for var in block.vars)
+        return pool + layers
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -72,109 +113,74 @@ class Branch:
 
 
 @dataclass(frozen=True)
-class Group:
-    """A branch that absorbs, and those that it absorbs."""
+class Fork:
+    """The branches of a block that start from one layer.
 
-    absorber: Branch
-    absorbed: tuple[Branch, ...]
+    `squeeze` is the 1x1 convolution that makes this layer, if it may shrink: these branches alone read it.
+    `untrained` names the network's layers that an earlier merge left to be trained.
+    """
 
-    @property
-    def shrinks(self) -> bool:
-        """Whether the reducer in front is halved: when a branch of plain convolutions is taken in."""
-        reducers = self.absorber.blocks[:-1]
-        is_reducer = bool(reducers) and reducers[-1].convolution.kernel == (1, 1)
-        return is_reducer and any(branch.pool is None for branch in self.absorbed)
-
-    @property
-    def members(self) -> tuple[Branch, ...]:
-        """All its branches, in the order of the concat."""
-        return tuple(sorted((self.absorber, *self.absorbed), key=lambda branch: branch.place))
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether the absorber computes what the branches did."""
-        return len(self.absorber.blocks) == 1 and all(branch.pool is None for branch in self.absorbed)
-
-    @property
-    def changed(self) -> tuple[str, ...]:
-        """The layers that get other weights."""
-        reducer = (self.absorber.blocks[-2].convolution.name,) if self.shrinks else ()
-        return (*reducer, self.absorber.last.name) if self.absorbed else ()
+    source: relax.Expr
+    branches: tuple[Branch, ...]
+    squeeze: ConvBlock | None
+    untrained: Set[str]
 
 
-def branch_at(graph: Graph, operand: relax.Var, place: int) -> Branch | None:
-    """The row of conv blocks that ends in `operand`, back to where it forks."""
+def branch_at(graph: Graph, operand: relax.Var, place: int) -> Branch | Refused:
+    """The branch that ends in `operand`, back to where it forks, or why there is none."""
     blocks: list[ConvBlock] = []
-    pool = None
     var: relax.Expr = operand
-    while var in graph.value and graph.has_one_user(var):
-        block = ConvBlock.ending_at(graph, var)
-        if block is None:
-            pool = Pool.at(graph, var)
-            var = var if pool is None else pool.source
-            break
+    while _is_own(graph, var) and (block := ConvBlock.ending_at(graph, var)) is not None:
         blocks.insert(0, block)
         var = block.convolution.source
-    return Branch(place, var, pool, tuple(blocks)) if blocks else None
+    pool = Pool.at(graph, var) if _is_own(graph, var) else None
+    if pool is None:
+        return Branch(place, var, None, tuple(blocks)) if blocks else _why_no_branch(graph, operand)
+    averages = graph.call(pool.var, "nn.avg_pool2d") is not None
+    if blocks:
+        return Branch(place, pool.source, pool, tuple(blocks), averages)
+    values = value_range(graph, pool.var)
+    return Branch(place, pool.source, pool, (_identity(pool),), averages, is_pool_alone=True, values=values)
 
 
-def groups_of(branches: Sequence[Branch]) -> list[Group] | Refused:
-    """Who absorbs whom."""
-    if any(not branch.source.same_as(branches[0].source) for branch in branches):
-        return Reason.DIFFERENT_INPUTS, "its branches don't start from one layer"
-    small = [branch for branch in branches if branch.is_small]
-    others = [branch for branch in branches if not branch.is_small]
-    large = [branch for branch in others if branch.pool is None and branch.smallest_side > 1]
-    if not small:
-        return Reason.NO_ABSORBER, "no branch is small enough to be absorbed"
-    if not large:
-        return Reason.NO_ABSORBER, "no branch from the same input has a kernel larger than 1x1"
-    large.sort(key=lambda branch: (branch.smallest_side, len(branch.blocks)))
-    absorbed: dict[int, list[Branch]] = {branch.place: [] for branch in others}
-    for branch in small:
-        preferred = large if branch.pool is None else large[::-1]
-        refused = [_cannot_absorb(absorber, branch) for absorber in preferred]
-        if None not in refused:
-            return refused[0]
-        absorbed[preferred[refused.index(None)].place].append(branch)
-    return [Group(branch, tuple(absorbed[branch.place])) for branch in others]
+def forks_of(graph: Graph, branches: Iterable[Branch], untrained: Set[str]) -> list[Fork]:
+    """Branches with a common source together, in the order of the concat."""
+    by_source: dict[relax.Expr, list[Branch]] = {}
+    for branch in branches:
+        by_source.setdefault(branch.source, []).append(branch)
+    return [
+        Fork(source, tuple(own), _squeeze(graph, source, own, untrained), untrained)
+        for source, own in by_source.items()
+    ]
 
 
-def _cannot_absorb(absorber: Branch, branch: Branch) -> Refused | None:
-    last = absorber.last
-    convolutions = [block.convolution for block in (*absorber.blocks, *branch.blocks)]
-    if any(convolution.groups != 1 for convolution in convolutions):
-        return Reason.GROUPED, f"{last.name} or its branch has groups"
-    if last.dilation != (1, 1):
-        return Reason.DILATED, f"the taps of {last.name} don't lie side by side"
-    if branch.pool is not None and any(w > k for w, k in zip(branch.pool.window, last.kernel, strict=True)):
-        return Reason.NO_ABSORBER, f"the window of {branch.pool.var.name} is larger than {last.name}'s kernel"
-    if absorber.strides != last.strides:
-        return Reason.DIFFERENT_STRIDES, f"a layer in front of {last.name} has a stride"
-    if branch.strides != last.strides:
-        return Reason.DIFFERENT_STRIDES, f"{branch.last.name} and {last.name} have different strides"
-    if absorber.signature != branch.signature:
-        return Reason.DIFFERENT_ACTIVATIONS, f"behind {branch.last.name} and {last.name}"
-    if None in taps_of(absorber, branch):
-        return Reason.NO_ABSORBER, f"{branch.last.name} looks outside the window of {last.name}"
-    return None
+def _is_own(graph: Graph, var: relax.Expr) -> bool:
+    return var in graph.value and graph.has_one_user(var)
 
 
-def taps_of(absorber: Branch, branch: Branch) -> tuple[slice | None, slice | None]:
-    """For each axis the taps of the absorber's kernel that look where the branch's kernel looks, or None."""
-    return tuple(_taps_along(axis, absorber, branch) for axis in (0, 1))
+def _why_no_branch(graph: Graph, operand: relax.Var) -> Refused:
+    block = own_block(graph, operand)
+    if not isinstance(block, ConvBlock) and block[0] is not Reason.NO_CONVOLUTION:
+        return block
+    return Reason.NO_WEIGHTS, f"{operand.name} is not a convolution's own branch"
 
 
-def _taps_along(axis: int, absorber: Branch, branch: Branch) -> slice | None:
-    """The branch's tap i stands on the absorber's tap first + i * step."""
-    last, own = absorber.last, branch.last
-    step, first = own.dilation[axis], -own.padding[axis]
-    if branch.pool is not None:
-        step *= branch.pool.strides[axis]
-        first = first * branch.pool.strides[axis] + (branch.pool.window[axis] - 1) // 2
-        first -= branch.pool.padding[axis]
-    in_front = [block.convolution for block in absorber.blocks[:-1]]
-    first += last.padding[axis]
-    first -= sum(each.kernel[axis] // 2 * each.dilation[axis] - each.padding[axis] for each in in_front)
-    end = first + (own.kernel[axis] - 1) * step + 1
-    return slice(first, end, step) if first >= 0 and end <= last.kernel[axis] else None
+def _identity(pool: Pool) -> ConvBlock:
+    """The 1x1 convolution that gives back what the pool gives, under the pool's name."""
+    channels = shape_of(pool.var)[1]
+    weight = np.eye(channels, dtype=str(pool.var.ty.dtype)).reshape(channels, channels, 1, 1)
+    return ConvBlock(Convolution(pool.var, pool.var, weight, (1, 1), (0, 0, 0, 0), (1, 1), 1, None), ())
+
+
+def _squeeze(
+    graph: Graph, source: relax.Expr, branches: list[Branch], untrained: Set[str]
+) -> ConvBlock | None:
+    block = ConvBlock.ending_at(graph, source)
+    if block is None or block.convolution.kernel != (1, 1) or block.convolution.groups != 1:
+        return None
+    readers = [branch.first.var if branch.is_plain else branch.pool.var for branch in branches]
+    is_theirs = Counter(graph.users[source]) == Counter(readers)
+    can_narrow = all(branch.first.groups == 1 and not branch.is_pool_alone for branch in branches)
+    if graph.is_output(source) or not is_theirs or not can_narrow:
+        return None
+    return None if block.convolution.name in untrained else block

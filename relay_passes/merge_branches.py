@@ -3,35 +3,30 @@
     concat(conv1x1(x), conv3x3(reduce3(x)), conv5x5(reduce5(x)), conv1x1(max_pool(x)))
     becomes    concat(conv3x3'(reduce3'(x)), conv5x5'(reduce5(x)))
 
-`branch_block` says which branch goes into which convolution. Where a 1x1 branch is absorbed, the reducer in
-front shrinks to half, as in the paper (3a: 96 to 48). The reborn layers write their channels where the old
-concat put them.
-
-Reborn weights start from the best guess that needs no data. A shrunk reducer keeps the channels that carry
-most (norm of the reducer's row times norm of what reads it). A branch kernel K on the block's input x becomes
-K pinv(R), R being the centre taps of the layers in front of the absorber multiplied together: the
-least-squares answer if those layers were linear. It stands where the branch looked, mostly the centre of the
-larger kernel. Without a reducer R is the identity, and a 1x1 branch without a pool is absorbed exactly.
+`divide_fork` says which branch goes into which convolution, `branch_groups` which layer in front shrinks to
+half, as in the paper (3a: 96 to 48), `branch_weights` with which weights the reborn layers start. They write
+their channels where the old concat put them. Branches that can't be merged stay in the concat as they are,
+and each small one is refused by itself, found at its last layer.
 """
 
 from __future__ import annotations
 
-import functools
+import itertools
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import tvm
 from tvm import relax
 
-from relay_passes.branch_block import Branch, Group, branch_at, groups_of, taps_of
-from relay_passes.convolution import ChannelLayer, ConvBlock
+from relay_passes.branch_block import Branch, branch_at, forks_of
+from relay_passes.branch_groups import Division, Group
+from relay_passes.branch_weights import merged_rows
+from relay_passes.divide_fork import divide
 from relay_passes.graph import Emitter, Graph
-from relay_passes.merge import Findings, Merge, make_planned, reborn_layers, refusal
+from relay_passes.merge import Findings, Merge, Refused, make_planned, reborn_layers, refusal
 from relay_passes.merge_plan import Kind, MergePlan, Reason, Refusal, common_name
-
-RIDGE = 1e-10
-"""Added to the diagonal, as a part of its mean, so that a reducer without full rank has an inverse too."""
 
 
 @tvm.transform.module_pass(opt_level=0, name="MergeBranches")
@@ -47,26 +42,28 @@ class MergeBranches:
 
 
 def find_branches(graph: Graph) -> Findings:
-    """Blocks of branches that a concat joins; refusals for the others."""
-    blocks = [block for var in graph.layers if (block := _Block.at(graph, var)) is not None]
+    """Blocks of branches that a concat joins; refusals for the small branches that stay."""
+    blocks = [block for var in graph.layers if (block := Block.at(graph, var)) is not None]
     count = Counter(block.common_name for block in blocks)
-    return Findings.sorted_out(block.merge(is_alone=count[block.common_name] == 1) for block in blocks)
+    found = (block.found(graph, is_alone=count[block.common_name] == 1) for block in blocks)
+    return Findings.sorted_out(itertools.chain.from_iterable(found))
 
 
 @dataclass(frozen=True)
-class _Block:
-    """A concat of channels and its branches, None for those that are no row of conv blocks.
+class Block:
+    """A concat of channels and its branches; a refusal stands for an operand that is none.
 
     `untrained` names the network's layers that an earlier merge left to be trained.
     """
 
     concat: relax.Var
     operands: tuple[relax.Var, ...]
-    branches: tuple[Branch | None, ...]
+    branches: tuple[Branch | Refused, ...]
     untrained: frozenset[str]
 
     @classmethod
-    def at(cls, graph: Graph, concat: relax.Var) -> _Block | None:
+    def at(cls, graph: Graph, concat: relax.Var) -> Block | None:
+        """The block that `concat` joins, or None if it joins no different channels."""
         operands = graph.joined_channels(concat) or ()
         if len(set(operands)) < 2:
             return None
@@ -74,144 +71,120 @@ class _Block:
         return cls(concat, operands, branches, frozenset(reborn_layers(graph.module)))
 
     @property
-    def common_name(self) -> str:
-        """What the names of its convolutions have in common; nothing if a branch has none."""
-        return "" if None in self.branches else common_name(branch.last.name for branch in self.branches)
+    def own(self) -> list[Branch]:
+        """The operands that are branches."""
+        return [branch for branch in self.branches if isinstance(branch, Branch)]
 
-    def merge(self, *, is_alone: bool) -> Merge | Refusal:
-        """The merge, or why it is refused; `is_alone` says that no other block has its common name."""
+    @property
+    def common_name(self) -> str:
+        """What the names of its convolutions have in common; nothing if it has less than two."""
+        names = [branch.name for branch in self.own if not branch.is_pool_alone]
+        return common_name(names) if len(names) > 1 else ""
+
+    def found(self, graph: Graph, *, is_alone: bool) -> Iterator[Merge | Refusal]:
+        """The merge and the refusals; `is_alone` says that no other block has its common name."""
+        forks = forks_of(graph, self.own, self.untrained)
+        divisions, refused = [], {}
+        for fork in forks:
+            division, why = divide(fork)
+            divisions.append(division)
+            has_company = len(fork.branches) > 1 or len(forks) == 1
+            refused |= why if has_company else {place: self._lonely(place, why[place]) for place in why}
         parts = [self.common_name] if self.common_name else []
         name = "/".join(parts if parts and is_alone else [*parts, self.concat.name])
-        if None in self.branches:
-            stranger = self.operands[self.branches.index(None)].name
-            refused = Reason.NO_WEIGHTS, f"{stranger} is not a convolution's own branch"
-            return refusal(name, Kind.BRANCH, (stranger, self.concat.name), refused)
-        vars_ = (*(var for branch in self.branches for var in branch.vars), self.concat)
-        layers = tuple(var.name for var in vars_)
-        groups = groups_of(self.branches)
-        if not isinstance(groups, list):
-            return refusal(name, Kind.BRANCH, layers, groups)
+        if any(division.changed for division in divisions):
+            yield self.merge(name, divisions)
+        elif not refused:
+            yield self._refusal(name)
+        for place, why in refused.items():
+            branch = self.branches[place]
+            yield refusal(branch.name, Kind.BRANCH, tuple(var.name for var in branch.vars), why)
+
+    def merge(self, name: str, divisions: list[Division]) -> Merge:
+        """The merge that makes these divisions, one for each fork."""
+        squeezes = [division.fork.squeeze for division in divisions if division.squeezes]
+        groups = [group for division in divisions for group in division.changed]
         absorbed = [branch for group in groups for branch in group.absorbed]
+        members = sorted(
+            (branch for group in groups for branch in group.members), key=lambda each: each.place
+        )
+        rows = (*(squeeze.vars for squeeze in squeezes), *(branch.vars for branch in members), (self.concat,))
+        vars_ = tuple(itertools.chain.from_iterable(rows))
         return Merge(
             name=name,
             kind=Kind.BRANCH,
-            layers=layers,
+            layers=tuple(var.name for var in vars_),
             removed=tuple(var.name for branch in absorbed for var in branch.vars),
             touches=frozenset(vars_),
-            replacements={self.concat: lambda emit: _emit(emit, self.concat.name, groups)},
-            reborn=tuple(layer for group in groups if self._is_reborn(group) for layer in group.changed),
+            replacements={self.concat: lambda emit: self._emit(emit, divisions)},
+            reborn=tuple(dict.fromkeys(name for division in divisions for name in self._reborn(division))),
         )
 
-    def _is_reborn(self, group: Group) -> bool:
-        """Whether the group computes something else, or takes part in what an earlier merge changed."""
-        names = {block.convolution.name for branch in group.members for block in branch.blocks}
-        return not group.is_exact or not names.isdisjoint(self.untrained)
+    def _lonely(self, place: int, why: Refused) -> Refused:
+        branch = self.branches[place]
+        if branch.is_pool_alone:
+            return why
+        return Reason.DIFFERENT_INPUTS, f"no other branch starts where {branch.name} does"
+
+    def _refusal(self, name: str) -> Refusal:
+        """Why a block without small branches stays."""
+        strangers = (place for place, branch in enumerate(self.branches) if not isinstance(branch, Branch))
+        place = next(strangers, None)
+        if place is not None:
+            layers = (self.operands[place].name, self.concat.name)
+            return refusal(name, Kind.BRANCH, layers, self.branches[place])
+        layers = (*(var.name for branch in self.own for var in branch.vars), self.concat.name)
+        why = Reason.NO_ABSORBER, "no branch is small enough to be absorbed"
+        return refusal(name, Kind.BRANCH, layers, why)
+
+    def _reborn(self, division: Division) -> Iterator[str]:
+        """Layers that compute something else, or take part in what an earlier merge changed."""
+        if division.squeezes:
+            yield division.fork.squeeze.convolution.name
+        for group in division.changed:
+            names = {block.convolution.name for branch in group.members for block in branch.blocks}
+            if division.squeezes:
+                yield group.absorber.first.name
+            if not group.is_exact or not names.isdisjoint(self.untrained):
+                yield from group.changed
+
+    def _emit(self, emit: Emitter, divisions: list[Division]) -> relax.Expr:
+        pieces: dict[int, relax.Expr] = {}
+        for division in divisions:
+            pieces |= _pieces_of(emit, division)
+        staying = set(range(len(self.operands))) - self._taken(divisions)
+        pieces |= {place: emit(self.operands[place]) for place in staying}
+        in_order = [pieces[place] for place in sorted(pieces)]
+        if len(in_order) == 1:
+            return in_order[0]
+        return emit.layer(self.concat.name, relax.op.concat(in_order, axis=1))
+
+    @staticmethod
+    def _taken(divisions: list[Division]) -> set[int]:
+        groups = (group for division in divisions for group in division.changed)
+        return {branch.place for group in groups for branch in group.members}
 
 
-def _emit(emit: Emitter, name: str, groups: list[Group]) -> relax.Expr:
+def _pieces_of(emit: Emitter, division: Division) -> Mapping[int, relax.Expr]:
+    """What the groups of a fork that change make, by their places in the concat."""
+    squeeze, rows = merged_rows(division)
+    source = squeeze.emit(emit, emit(squeeze.convolution.source)) if squeeze else emit(division.fork.source)
     pieces: dict[int, relax.Expr] = {}
-    for group in groups:
-        var = emit(group.absorber.source)
-        for block in _merged_blocks(group):
+    for group, row in zip(division.changed, rows, strict=True):
+        var = source
+        for block in row:
             var = block.emit(emit, var)
-        pieces |= _pieces(emit, group, var)
-    in_order = [pieces[place] for place in sorted(pieces)]
-    return in_order[0] if len(in_order) == 1 else emit.layer(name, relax.op.concat(in_order, axis=1))
+        pieces |= _cut(emit, group, var)
+    return pieces
 
 
-def _pieces(emit: Emitter, group: Group, var: relax.Var) -> dict[int, relax.Expr]:
-    """The group's result at its places in the concat, cut up if other branches stand in between."""
+def _cut(emit: Emitter, group: Group, var: relax.Var) -> dict[int, relax.Expr]:
+    """The group's result in pieces wherever other branches stand in between."""
     places = [branch.place for branch in group.members]
-    if places == list(range(places[0], places[-1] + 1)):
+    starts = [i for i, place in enumerate(places) if i == 0 or place != places[i - 1] + 1]
+    if len(starts) == 1:
         return {places[0]: var}
-    ends = np.cumsum([branch.channels for branch in group.members])[:-1]
-    parts = emit.layer(f"{var.name}.split", relax.op.split(var, [int(end) for end in ends], axis=1))
-    return {place: emit.layer(f"{var.name}.{i}", parts[i]) for i, place in enumerate(places)}
-
-
-def _merged_blocks(group: Group) -> list[ConvBlock]:
-    """The absorber's blocks with the absorbed branches inside."""
-    *front, last = group.absorber.blocks
-    if not group.absorbed:
-        return [*front, last]
-    if group.shrinks:
-        kept = _strongest_half(front[-1].convolution.weight, last.convolution.weight)
-        front[-1] = _select_outputs(front[-1], kept)
-        last = last.with_convolution(weight=last.convolution.weight[:, kept])
-    members = [
-        (last, last.convolution.weight)
-        if branch is group.absorber
-        else (branch.blocks[-1], _placed(group.absorber, branch, front))
-        for branch in group.members
-    ]
-    return [*front, _stacked(last, members)]
-
-
-def _strongest_half(reducer: np.ndarray, reader: np.ndarray) -> np.ndarray:
-    """Indices, in order, of the half of the reducer's channels that carry most."""
-    strength = np.linalg.norm(reducer.reshape(len(reducer), -1), axis=1)
-    strength = strength * np.sqrt((reader.astype("float64") ** 2).sum(axis=(0, 2, 3)))
-    return np.sort(np.argsort(-strength, kind="stable")[: -(-len(reducer) // 2)])
-
-
-def _select_outputs(block: ConvBlock, kept: np.ndarray) -> ConvBlock:
-    tail = tuple(
-        layer if layer.by is None else replace(layer, by=np.take(layer.by, kept, layer.channel_axis))
-        for layer in block.tail
-    )
-    return replace(block.with_convolution(weight=block.convolution.weight[kept]), tail=tail)
-
-
-def _placed(absorber: Branch, branch: Branch, front: list[ConvBlock]) -> np.ndarray:
-    """The branch's kernel behind the layers in front, inside a kernel of the absorber's size."""
-    on_reduced = _on_reduced(branch.last.weight, front)
-    placed = np.zeros((*on_reduced.shape[:2], *absorber.last.kernel), dtype=branch.last.weight.dtype)
-    placed[:, :, *taps_of(absorber, branch)] = on_reduced
-    return placed
-
-
-def _on_reduced(kernel: np.ndarray, front: list[ConvBlock]) -> np.ndarray:
-    """K pinv(R), a kernel that reads what the layers in front make of the block's input."""
-    if not front:
-        return kernel
-    reduce = functools.reduce(lambda product, tap: tap @ product, map(_centre_tap, front))
-    gram = reduce @ reduce.T
-    gram += np.eye(len(gram)) * (RIDGE * np.trace(gram) / len(gram) or 1.0)
-    outputs, _, height, width = kernel.shape
-    rows = np.moveaxis(kernel, 1, -1).reshape(-1, reduce.shape[1]).astype("float64")
-    on_reduced = np.linalg.solve(gram, reduce @ rows.T).T
-    return np.moveaxis(on_reduced.reshape(outputs, height, width, -1), -1, 1)
-
-
-def _centre_tap(block: ConvBlock) -> np.ndarray:
-    """The linear map (output channels, input channels) of the middle tap."""
-    weight = block.convolution.weight
-    return weight[:, :, weight.shape[2] // 2, weight.shape[3] // 2].astype("float64")
-
-
-def _stacked(last: ConvBlock, members: list[tuple[ConvBlock, np.ndarray]]) -> ConvBlock:
-    """One block whose output channels are those of the members, one after the other."""
-    weight = np.concatenate([kernel for _, kernel in members])
-    blocks = [block for block, _ in members]
-    tail = [
-        replace(layer, by=None if layer.by is None else _joined([block.activations[i] for block in blocks]))
-        for i, layer in enumerate(last.activations)
-    ]
-    if any(block.has_bias for block in blocks):
-        tail.insert(0, _joined_bias(blocks))
-    return replace(last.with_convolution(weight=weight), tail=tuple(tail))
-
-
-def _joined(layers: list[ChannelLayer]) -> np.ndarray:
-    return np.concatenate([layer.by for layer in layers], layers[0].channel_axis)
-
-
-def _joined_bias(blocks: list[ConvBlock]) -> ChannelLayer:
-    template = next(block.tail[0] for block in blocks if block.has_bias)
-    biases = [
-        np.zeros((1, len(block.convolution.weight), 1, 1), dtype=template.by.dtype)
-        if block.bias is None
-        else block.bias
-        for block in blocks
-    ]
-    return replace(template, by=np.concatenate(biases, axis=1))
+    ends = np.cumsum([branch.channels for branch in group.members])
+    cuts = [int(ends[start - 1]) for start in starts[1:]]
+    parts = emit.layer(f"{var.name}.split", relax.op.split(var, cuts, axis=1))
+    return {places[start]: emit.layer(f"{var.name}.{i}", parts[i]) for i, start in enumerate(starts)}
