@@ -1,15 +1,19 @@
 """Cases M6 to M9: chains of a convolution, activations, LRNs and pools."""
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 from tvm import relax
 
+from pipeline.importer import load_network
 from relay_passes import Kind, Reason, apply_plan, plan_merges, reborn_layers
 from relay_passes.convolution import Convolution
-from relay_passes.graph import Graph
+from relay_passes.graph import Graph, shape_of
 
 
 @pytest.fixture
@@ -136,6 +140,26 @@ def test_an_lrn_goes_though_the_pool_behind_it_stays(from_torch, streamlined):
     assert left == ["nn.conv2d", "add", "nn.max_pool2d"]
     assert plan.candidates[0].removed == ("lrn_1",)
     assert [refusal.reason for refusal in plan.refusals] == [Reason.KERNEL_TOO_SMALL]
+
+
+def test_resnets_stem_and_first_block_are_the_papers():
+    """conv1, BN, ReLU and the pool become 7x7/4; in res2a branches 1 and 2a to 2c lose their BN."""
+    folder = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+    module = load_network(folder / "light_resnet50.onnx").module
+    plan = plan_merges(module)
+    block = [f"gpu_0/res2_0_branch{branch}" for branch in ("1", "2a", "2b", "2c")]
+    folds = {c.layers[0]: c.name for c in plan.candidates if c.kind is Kind.FOLD}
+    assert {layer: folds[layer] for layer in block} == {layer: f"{layer}_bn" for layer in block}
+    (stem,) = (c for c in plan.candidates if c.kind is Kind.STREAMLINE)
+    assert (stem.name, stem.removed) == ("gpu_0/conv1", ("max_pool2d_1",))
+
+    merged = Graph(apply_plan(module, plan))
+    found = {c.name: c for var in merged.layers if (c := Convolution.at(merged, var)) is not None}
+    conv1 = found["gpu_0/conv1"]
+    assert (conv1.kernel, conv1.strides, shape_of(conv1.var)) == ((7, 7), (4, 4), (1, 64, 56, 56))
+    start = found[block[0]].source
+    assert start.same_as(found[block[1]].source)
+    assert merged.call(start, "nn.relu") is not None
 
 
 @pytest.mark.parametrize("layer", [nn.AdaptiveAvgPool2d(1), nn.AvgPool2d(16), nn.MaxPool2d(16)])
