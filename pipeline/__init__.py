@@ -1,4 +1,4 @@
-"""What a user calls: `deploy`, `inspect`, `load_network` and what they return.
+"""What a user calls: `deploy`, `export`, `inspect`, `load_network` and what they return.
 
 The first use of any of them checks the pinned versions, since the wrong ones end the process later on, and
 imports torch and TVM, which `deeprebirth --help` should not wait for.
@@ -11,18 +11,21 @@ from pipeline.startup import check_versions
 
 if TYPE_CHECKING:
     from pipeline.deployment import Deployment, deploy
+    from pipeline.exporter import Exported, export
     from pipeline.importer import load_network
     from pipeline.inspection import Inspection, inspect
 
 PROVIDED_BY = {
     "Deployment": "pipeline.deployment",
     "deploy": "pipeline.deployment",
+    "Exported": "pipeline.exporter",
+    "export": "pipeline.exporter",
     "load_network": "pipeline.importer",
     "Inspection": "pipeline.inspection",
     "inspect": "pipeline.inspection",
 }
 
-__all__ = ["Deployment", "Inspection", "deploy", "inspect", "load_network"]
+__all__ = ["Deployment", "Exported", "Inspection", "deploy", "export", "inspect", "load_network"]
 
 
 def __getattr__(name: str) -> object:

@@ -10,7 +10,7 @@ from types import FrameType
 
 import typer
 
-from pipeline.cli import deploy, doctor, inspect, targets
+from pipeline.cli import deploy, doctor, export, inspect, targets
 from pipeline.errors import UserError
 
 FAILURE, MISTAKE, INTERRUPTED = 1, 2, 130
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(deploy.deploy)
 app.command()(inspect.inspect)
+app.command()(export.export)
 app.command()(targets.targets)
 app.command()(doctor.doctor)
 

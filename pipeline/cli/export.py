@@ -1,0 +1,89 @@
+"""`deeprebirth export`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.cli.options import (
+    JsonOption,
+    ModelArgument,
+    OnlyOption,
+    PlanOption,
+    ShapeOption,
+    SkipOption,
+    StructureOnlyOption,
+    input_shapes,
+    merge_request,
+)
+from pipeline.report.tables import printable
+
+if TYPE_CHECKING:
+    from pipeline.exporter import Exported
+
+
+def export(
+    model: ModelArgument,
+    onnx: Annotated[Path, typer.Option("--onnx", metavar="OUT", help="The ONNX file to write.")],
+    structure_only: StructureOnlyOption = False,
+    only: OnlyOption = [],  # noqa: B006
+    skip: SkipOption = [],  # noqa: B006
+    plan: PlanOption = None,
+    input_shape: ShapeOption = [],  # noqa: B006
+    as_json: JsonOption = False,
+) -> None:
+    """Merge MODEL and write it as ONNX, for other runtimes.
+
+    Without training data only exact merges are made. The file is written once onnxruntime computes the same
+    from it.
+    """
+    from pipeline import export as run
+
+    exported = run(
+        model,
+        onnx_file=onnx,
+        input_shapes=input_shapes(input_shape),
+        request=merge_request(only, skip, plan, retraining=structure_only),
+    )
+    if as_json:
+        print(exported.model_dump_json())
+    else:
+        _print(exported, Console())
+
+
+def _print(exported: "Exported", console: Console) -> None:
+    if exported.plan.candidates:
+        console.print(_merges(exported))
+    else:
+        console.print(Text("Nothing was merged; `deeprebirth inspect` says why."))
+    before, after, worst = exported.original, exported.merged, exported.worst
+    lines = [
+        f"{before.macs / 1e6:,.0f} -> {after.macs / 1e6:,.0f} million multiply-adds, "
+        f"{before.parameters:,} -> {after.parameters:,} parameters, {before.layers} -> {after.layers} layers",
+        f"largest difference: {worst.max_abs_diff:.2g} of {worst.tolerance:.2g} allowed "
+        f"({worst.what}, against {worst.against})",
+        *(f"note: {notice}" for notice in exported.notices),
+        f"written: {exported.path} ({exported.bytes / 1e6:,.1f} MB, ONNX opset {exported.opset})",
+    ]
+    for line in lines:
+        console.print(Text(printable(line)), soft_wrap=True)
+
+
+def _merges(exported: "Exported") -> Table:
+    table = Table(
+        title=Text(f"Merged in {printable(exported.name)}", style="bold"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for name in ("merge", "kind", "weights"):
+        table.add_column(name, overflow="fold")
+    table.add_column("layers removed", justify="right")
+    for each in exported.plan.candidates:
+        cells = (each.name, each.kind, "exact" if each.exact else "not trained", str(len(each.removed)))
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    return table
