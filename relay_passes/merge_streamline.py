@@ -17,7 +17,7 @@ import tvm
 from tvm import relax
 
 from relay_passes.convolution import ChannelLayer, ConvBlock, Convolution, own_block, tail_of
-from relay_passes.graph import Graph, shape_of
+from relay_passes.graph import Graph
 from relay_passes.merge import Findings, Merge, Refused, make_planned, refusal
 from relay_passes.merge_plan import Kind, MergePlan, Reason, Refusal
 from relay_passes.pooling import Pool, is_global, why_no_stride, with_stride_of
@@ -148,9 +148,3 @@ def _summands(graph: Graph, var: relax.Expr) -> str | None:
         return None
     left, right = (tail_of(graph, arg)[0] for arg in call.args)
     return f"{left.name} and {right.name}"
-
-
-def shape_detail(convolution: Convolution, pool: relax.Var) -> str:
-    """Why a convolution can't take the stride of a pool."""
-    wanted = "x".join(str(size) for size in shape_of(pool)[2:])
-    return f"no padding of {convolution.name} with the product of the strides gives {wanted}"

@@ -194,7 +194,7 @@ def test_half_precision_stays_half(built):
 
 
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
-paddings = st.tuples(*[st.integers(0, 2)] * 4)
+paddings = st.tuples(*[st.sampled_from([0, 0, 0, 1, 2])] * 4)
 
 
 @settings(max_examples=250, deadline=None)
