@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tvm import relax
@@ -28,6 +28,7 @@ class Branch:
     """One branch of a block.
 
     `place` is that among the operands of the concat. `values` are the bounds of what a pool alone gives.
+    `is_cut` says that the concat joins a part of its channels there.
     """
 
     place: int
@@ -36,6 +37,7 @@ class Branch:
     blocks: tuple[ConvBlock, ...]
     averages: bool = False
     is_pool_alone: bool = False
+    is_cut: bool = False
     values: Range = UNKNOWN
 
     @property
@@ -67,7 +69,8 @@ class Branch:
     @property
     def is_small(self) -> bool:
         """Whether another convolution can absorb it: one convolution, on the input or on a pool of it."""
-        return len(self.blocks) == 1 and (self.pool is not None or self.last.kernel == (1, 1))
+        can_move = len(self.blocks) == 1 and not self.is_cut
+        return can_move and (self.pool is not None or self.last.kernel == (1, 1))
 
     @property
     def is_plain(self) -> bool:
@@ -128,6 +131,10 @@ class Fork:
 
 def branch_at(graph: Graph, operand: relax.Var, place: int) -> Branch | Refused:
     """The branch that ends in `operand`, back to where it forks, or why there is none."""
+    split = channel_split(graph, operand)
+    if split is not None and graph.has_one_user(operand):
+        whole = branch_at(graph, graph.value[split].args[0], place)
+        return replace(whole, is_cut=True) if isinstance(whole, Branch) else whole
     blocks: list[ConvBlock] = []
     var: relax.Expr = operand
     while _is_own(graph, var) and (block := ConvBlock.ending_at(graph, var)) is not None:
@@ -141,6 +148,14 @@ def branch_at(graph: Graph, operand: relax.Var, place: int) -> Branch | Refused:
         return Branch(place, pool.source, pool, tuple(blocks), averages)
     values = value_range(graph, pool.var)
     return Branch(place, pool.source, pool, (_identity(pool),), averages, is_pool_alone=True, values=values)
+
+
+def channel_split(graph: Graph, var: relax.Expr) -> relax.Var | None:
+    """The `split` of channels (axis 1) of which `var` is an item, or None."""
+    value = graph.value.get(var)
+    call = graph.call(value.tuple_value, "split") if isinstance(value, relax.TupleGetItem) else None
+    is_of_channels = call is not None and int(call.attrs.axis) % call.args[0].ty.ndim == 1
+    return value.tuple_value if is_of_channels else None
 
 
 def forks_of(graph: Graph, branches: Iterable[Branch], untrained: Set[str]) -> list[Fork]:
@@ -180,7 +195,9 @@ def _squeeze(
         return None
     readers = [branch.first.var if branch.is_plain else branch.pool.var for branch in branches]
     is_theirs = Counter(graph.users[source]) == Counter(readers)
-    can_narrow = all(branch.first.groups == 1 and not branch.is_pool_alone for branch in branches)
+    can_narrow = all(
+        branch.first.groups == 1 and not (branch.is_pool_alone or branch.is_cut) for branch in branches
+    )
     if graph.is_output(source) or not is_theirs or not can_narrow:
         return None
     return None if block.convolution.name in untrained else block

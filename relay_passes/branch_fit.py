@@ -32,6 +32,8 @@ def cannot_absorb(absorber: Branch, branch: Branch) -> Refused | None:
         return Reason.DIFFERENT_ACTIVATIONS, f"behind {branch.name} and {last.name}"
     if None in taps_of(absorber, branch):
         return Reason.NO_ABSORBER, f"{branch.name} looks outside the window of {last.name}"
+    if absorber.is_cut:
+        return Reason.NO_ABSORBER, f"the channels of {last.name} are split"
     return None
 
 

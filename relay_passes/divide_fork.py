@@ -51,12 +51,6 @@ def divide(fork: Fork) -> tuple[Division, dict[int, Refused]]:
     return divided(fork, {**chosen, **stacked}), staying
 
 
-def divide_regardless(fork: Fork) -> Division:
-    """Every branch goes into the larger one that the rules prefer, whatever that costs."""
-    options = {branch.place: _larger(fork, branch)[0] for branch in fork.branches if branch.is_small}
-    return divided(fork, _preferred(fork, {place: able for place, able in options.items() if able}))
-
-
 def _larger(fork: Fork, branch: Branch) -> tuple[list[Branch], Refused]:
     """The larger branches that can absorb one, the preferred first; why the first of all can't."""
     larger = sorted(

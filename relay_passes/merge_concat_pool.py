@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import tvm
 from tvm import relax
 
+from relay_passes.branch_block import channel_split
 from relay_passes.convolution import ConvBlock, own_block
 from relay_passes.graph import Emitter, Graph
 from relay_passes.merge import Findings, Merge, Refused, make_planned, refusal
@@ -50,7 +51,7 @@ class _Piece:
     @classmethod
     def at(cls, graph: Graph, var: relax.Var, concat: relax.Var) -> _Piece | Refused:
         """The piece of the concat, or why its block can't take a stride."""
-        split = _split(graph, var)
+        split = channel_split(graph, var)
         for item in () if split is None else graph.users[split]:
             if not graph.has_one_user(item) or concat not in graph.users[item]:
                 return Reason.SEVERAL_USERS, f"{item.name} is read by other layers or leaves the network"
@@ -66,15 +67,6 @@ class _Piece:
     def vars(self) -> tuple[relax.Var, ...]:
         """Its layers, in order."""
         return self.block.vars if self.split is None else (*self.block.vars, self.split, self.var)
-
-
-def _split(graph: Graph, var: relax.Var) -> relax.Var | None:
-    """The split into channels of which `var` is an item."""
-    value = graph.value.get(var)
-    call = graph.call(value.tuple_value, "split") if isinstance(value, relax.TupleGetItem) else None
-    return (
-        value.tuple_value if call is not None and int(call.attrs.axis) % call.args[0].ty.ndim == 1 else None
-    )
 
 
 def _is_behind_concat(graph: Graph, var: relax.Var) -> bool:

@@ -10,10 +10,14 @@ from torch.nn import functional as F
 from tvm import relax
 
 from pipeline.twin import evaluate
-from relay_passes import Kind, MergePlan, Reason, apply_plan, plan_merges, reborn_layers
+from relay_passes import Kind, Reason, apply_plan, plan_merges, reborn_layers
+from relay_passes.branch_block import forks_of
+from relay_passes.branch_fit import cannot_absorb
+from relay_passes.branch_groups import divided
 from relay_passes.convolution import Convolution
 from relay_passes.graph import Graph
-from relay_passes.merge_branches import find_branches
+from relay_passes.merge import Findings, next_sweep
+from relay_passes.merge_branches import Block as BranchBlock
 
 
 class Block(nn.Module):
@@ -41,13 +45,22 @@ def pooled(inputs, outputs, window=3, **options):
     return nn.Sequential(nn.MaxPool2d(window, 1, window // 2), *conv(inputs, outputs, **options))
 
 
-def merged(case):
-    """Make every branch merge, also those that save nothing."""
-    findings = find_branches(Graph(case.module))
-    plan = MergePlan(candidates=tuple(merge.candidate() for merge in findings.merges))
-    module = apply_plan(case.module, plan)
-    relax.analysis.well_formed(module)
-    return module, findings
+def merged(case, **into):
+    """Make one branch part of another, by the names of both, whatever that costs."""
+
+    def find(graph):
+        (block,) = [block for var in graph.layers if (block := BranchBlock.at(graph, var)) is not None]
+        named = {branch.name.partition(".")[0]: branch for branch in block.own}
+        assert [cannot_absorb(named[large], named[small]) for small, large in into.items()] == [None] * len(
+            into
+        )
+        absorbers = {named[small].place: named[large] for small, large in into.items()}
+        forks = forks_of(graph, block.own, block.untrained)
+        return Findings((block.merge("block", [divided(fork, absorbers) for fork in forks]),), ())
+
+    sweep = next_sweep(case.module, find, lambda _: True)
+    relax.analysis.well_formed(sweep.module)
+    return sweep.module, sweep.merges[0]
 
 
 def convolutions(module):
@@ -69,9 +82,8 @@ def test_a_1x1_branch_is_exact_in_any_order(from_torch, order):
     """M5: unequal widths; the 1x1 branch goes into the 3x3, with or without the 5x5 in between."""
     branches = [("b1", conv(6, 3)), ("b3", conv(6, 5, 3)), ("b5", conv(6, 4, 5))]
     case = from_torch(Block(*(branches[i] for i in order)), X)
-    module, findings = merged(case)
-    (merge,) = findings.merges
-    assert merge.candidate().exact
+    module, merge = merged(case, b1="b3")
+    assert merge.exact
     assert set(convolutions(module)) == {"b3.0", "b5.0"}
     assert convolutions(module)["b3.0"].weight.shape == (8, 6, 3, 3)
     assert case.difference(module) < 1e-5
@@ -82,29 +94,24 @@ def test_a_1x1_branch_is_exact_in_any_order(from_torch, order):
 def test_what_an_earlier_merge_changed_is_not_merged_exactly(from_torch, where):
     """The LRN that was pruned from one of the branches made its convolution a layer to be trained."""
     norm = {"a": nn.Identity(), "b": nn.Identity(), where: nn.LocalResponseNorm(3)}
-    case = from_torch(
-        Block(("a", nn.Sequential(conv(6, 3), norm["a"])), ("b", nn.Sequential(conv(6, 5, 3), norm["b"]))), X
-    )
-    pruned = MergePlan(candidates=plan_merges(case.module).candidates)
-    assert [c.kind for c in pruned.candidates] == [Kind.STREAMLINE]
-    module = apply_plan(case.module, pruned)
-    (merge,) = find_branches(Graph(module)).merges
-    assert not merge.candidate().exact
-    module = apply_plan(module, MergePlan(candidates=(merge.candidate(),)))
-    assert reborn_layers(module) == ["b.0.0"]
+    branches = [(name, nn.Sequential(conv(6, 3), norm[name])) for name in ("a", "b")]
+    case = from_torch(Block(*branches), X)
+    plan = plan_merges(case.module)
+    assert [(c.kind, c.exact) for c in plan.candidates] == [(Kind.STREAMLINE, False), (Kind.BRANCH, False)]
+    assert reborn_layers(apply_plan(case.module, plan)) == ["a.0.0"]
 
 
 @pytest.mark.parametrize(("first", "second"), [(True, True), (False, True), (True, False)])
 def test_biases_join(from_torch, first, second):
     branches = [("b1", conv(6, 3, bias=first)), ("b3", conv(6, 5, 3, bias=second))]
     case = from_torch(Block(*branches), X)
-    module, _ = merged(case)
+    module, _ = merged(case, b1="b3")
     assert case.difference(module) < 1e-5
 
 
 def test_a_block_of_one_piece_needs_no_concat(from_torch, operators):
     case = from_torch(Block(("e1", conv(6, 3)), ("e3", conv(6, 5, 3))), X)
-    module, _ = merged(case)
+    module, _ = merged(case, e1="e3")
     assert operators(module) == ["nn.conv2d", "add", "nn.relu"]
 
 
@@ -113,8 +120,7 @@ def test_a_block_of_one_piece_needs_no_concat(from_torch, operators):
 )
 def test_every_activation(from_torch, activation):
     case = from_torch(Block(("e1", conv(6, 3, activation=activation)), ("e3", conv(6, 5, 3, activation))), X)
-    module, findings = merged(case)
-    assert len(findings.merges) == 1
+    module, _ = merged(case, e1="e3")
     assert case.difference(module) < 1e-5
 
 
@@ -123,7 +129,7 @@ def test_slopes_and_scales_by_channel_join(from_torch, randomised):
     e3 = nn.Sequential(nn.Conv2d(6, 5, 3, padding=1), nn.PReLU(5))
     e1[1].weight.data, e3[1].weight.data = torch.rand(3), torch.rand(5)
     case = from_torch(Block(("e1", e1), ("e3", e3)), X)
-    module, _ = merged(case)
+    module, _ = merged(case, e1="e3")
     assert case.difference(module) < 1e-5
 
 
@@ -135,8 +141,8 @@ def test_the_kernel_stands_where_the_branch_looked(from_torch, small, kernel, pa
     pixel = conv(6, 3, padding=small, stride=stride)
     large = conv(6, 4, kernel, padding=padding, stride=stride)
     case = from_torch(Block(("b1", pixel), ("large", large)), X)
-    module, findings = merged(case)
-    assert len(findings.merges) == 1
+    module, merge = merged(case, b1="large")
+    assert merge.exact
     assert case.difference(module) < 1e-5
 
 
@@ -146,7 +152,7 @@ def test_a_layer_in_front_without_padding_moves_the_place(from_torch):
     front.weight.data[:, :, [0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 2, 0, 1, 2]] = 0
     deep = nn.Sequential(front, nn.Conv2d(6, 4, 3, padding=2), nn.ReLU())
     case = from_torch(Block(("b1", conv(6, 3)), ("deep", deep)), X)
-    module, _ = merged(case)
+    module, _ = merged(case, b1="deep")
     ours = evaluate(module, case.inputs)[0][:, :, 1:-1, 1:-1]
     np.testing.assert_allclose(ours, case.expected[0][:, :, 1:-1, 1:-1], atol=1e-4)
 
@@ -159,8 +165,8 @@ def test_a_linear_layer_in_front_of_full_rank_is_exact(from_torch):
     front.weight.data[:, :, 1:2, 1:2] = centre
     deep = nn.Sequential(front, nn.Conv2d(8, 4, 3, padding=1), nn.ReLU())
     case = from_torch(Block(("b1", conv(6, 3)), ("deep", deep)), X)
-    module, findings = merged(case)
-    assert not findings.merges[0].candidate().exact
+    module, merge = merged(case, b1="deep")
+    assert not merge.exact
     assert convolutions(module)["deep.1"].weight.shape == (7, 8, 3, 3)
     assert case.difference(module) < 1e-4
 
@@ -172,7 +178,7 @@ def test_channels_stand_where_readers_expect_them(from_torch, order):
     branches = [("b1", conv(6, 3)), ("b3", conv(6, 5, 3)), ("b5", conv(6, 4, 5)), ("pool", pooled(6, 2))]
     in_order = [branches[i] for i in order]
     case = from_torch(Block(*in_order), X)
-    module, _ = merged(case)
+    module, _ = merged(case, b1="b3", pool="b5")
     (ours,) = evaluate(module, case.inputs)
     start = 0
     for name, _ in in_order:
@@ -186,7 +192,7 @@ def test_channels_stand_where_readers_expect_them(from_torch, order):
 def test_a_pool_branch_starts_as_its_convolution_without_the_pool(from_torch):
     net = Block(("b5", conv(6, 4, 5)), ("pool", pooled(6, 2)))
     case = from_torch(net, X)
-    module, _ = merged(case)
+    module, _ = merged(case, pool="b5")
     with torch.no_grad():
         guess = F.relu(net.pool[1](X))
     np.testing.assert_allclose(evaluate(module, case.inputs)[0][:, 4:], guess.numpy(), atol=1e-5)
@@ -227,7 +233,7 @@ def test_the_shrunk_reducer_keeps_the_strongest_half(from_torch):
     with torch.no_grad():
         reducer.weight[[0, 3]] *= 1e-3
     net = Block(("b1", conv(6, 3)), ("b3", nn.Sequential(reducer, nn.PReLU(4), large, nn.ReLU())))
-    module, _ = merged(from_torch(net, X))
+    module, _ = merged(from_torch(net, X), b1="b3")
     found = convolutions(module)["b3.0"].weight
     np.testing.assert_array_equal(found, reducer.weight.detach().numpy()[[1, 2]])
 
@@ -236,7 +242,7 @@ def test_a_reducer_without_full_rank(from_torch):
     reducer, large = nn.Conv2d(6, 4, 1), nn.Conv2d(4, 5, 3, padding=1)
     nn.init.zeros_(reducer.weight)
     net = Block(("b1", conv(6, 3)), ("b3", nn.Sequential(reducer, large, nn.ReLU())))
-    module, _ = merged(from_torch(net, X))
+    module, _ = merged(from_torch(net, X), b1="b3")
     assert all(np.isfinite(c.weight).all() for c in convolutions(module).values())
 
 
@@ -255,15 +261,17 @@ def test_a_pool_behind_a_block_of_one_piece_is_merged_too(from_torch, operators)
 REFUSED = {
     "saves nothing": ([("a", conv(6, 3)), ("b", conv(6, 5, 3))], Reason.SAVES_NOTHING),
     "no small branch": ([("a", conv(6, 3, 3)), ("b", conv(6, 5, 3))], Reason.NO_ABSORBER),
-    "no large branch": ([("a", conv(6, 3)), ("b", conv(6, 5))], Reason.NO_ABSORBER),
+    "no large branch": (
+        [("a", conv(6, 3)), ("b", nn.Sequential(conv(6, 4), conv(4, 5)))],
+        Reason.NO_ABSORBER,
+    ),
     "a flat kernel is not larger": (
         [("a", conv(6, 3)), ("b", conv(6, 5, (1, 3), padding=(0, 1)))],
         Reason.NO_ABSORBER,
     ),
-    "the pool's window is too large": ([("a", pooled(6, 3, 5)), ("b", conv(6, 5, 3))], Reason.NO_ABSORBER),
-    "the absorber is behind a pool": (
-        [("a", conv(6, 3)), ("b", nn.Sequential(nn.MaxPool2d(3, 1, 1), conv(6, 5, 3)))],
-        Reason.NO_ABSORBER,
+    "the pool's window is too large": (
+        [("a", pooled(6, 3, 5)), ("b", conv(6, 5, 3))],
+        Reason.KERNEL_TOO_SMALL,
     ),
     "looks outside": (
         [("a", conv(6, 3, padding=1, stride=8)), ("b", conv(6, 5, 3, padding=0, stride=8))],
@@ -292,7 +300,19 @@ REFUSED = {
         [("a", conv(6, 3, 1, lambda: nn.LeakyReLU(0.1))), ("b", conv(6, 5, 3, lambda: nn.LeakyReLU(0.2)))],
         Reason.DIFFERENT_ACTIVATIONS,
     ),
-    "a pool alone": ([("a", nn.MaxPool2d(3, 1, 1)), ("b", conv(6, 5, 3))], Reason.NO_WEIGHTS),
+    "a pool of any values": (
+        [("a", nn.MaxPool2d(3, 1, 1)), ("b", conv(6, 5, 3))],
+        Reason.DIFFERENT_ACTIVATIONS,
+    ),
+    "a pool alone that costs": (
+        [("a", nn.MaxPool2d(3, 1, 1)), ("b", conv(6, 5, 3, None))],
+        Reason.SAVES_NOTHING,
+    ),
+    "a pool beside nothing large": (
+        [("a", nn.MaxPool2d(3, 1, 1)), ("b", nn.Sequential(conv(6, 4), conv(4, 5)))],
+        Reason.NO_WEIGHTS,
+    ),
+    "a pool of the network's input": ([("a", pooled(6, 3)), ("b", nn.Identity())], Reason.NO_ABSORBER),
     "the input itself": ([("a", nn.Identity()), ("b", conv(6, 5, 3))], Reason.NO_WEIGHTS),
 }
 
@@ -316,7 +336,8 @@ def test_branches_from_different_inputs_are_refused(from_torch):
         def forward(self, x):
             return torch.cat([self.a(x), self.b(x.sigmoid())], 1)
 
-    assert refusal(from_torch(Net(), X)).reason is Reason.DIFFERENT_INPUTS
+    refused = [r for r in plan_merges(from_torch(Net(), X).module).refusals if r.kind is Kind.BRANCH]
+    assert [r.reason for r in refused] == [Reason.DIFFERENT_INPUTS]
 
 
 @pytest.mark.parametrize(
@@ -337,7 +358,7 @@ def test_a_branch_that_others_read_is_refused(from_torch, join):
             return join(self.a(x), self.b(x))
 
     case = from_torch(Net(), X)
-    assert refusal(case).reason is Reason.NO_WEIGHTS
+    assert refusal(case).reason is Reason.SEVERAL_USERS
     assert case.difference(apply_plan(case.module, plan_merges(case.module))) < 1e-5
 
 
@@ -366,8 +387,7 @@ def test_a_negative_axis_is_one_too(from_torch):
             return torch.cat([self.a(x), self.b(x)], -3)
 
     case = from_torch(Net(), X)
-    module, findings = merged(case)
-    assert len(findings.merges) == 1
+    module, _ = merged(case, a="b")
     assert case.difference(module) < 1e-5
 
 
@@ -449,10 +469,241 @@ def test_two_blocks_with_one_name_are_told_apart(from_torch):
     (candidate,) = plan.candidates
     (refused,) = plan.refusals
     assert candidate.found_at != refused.found_at
-    assert (refused.name, candidate.name) == ("net/concat_1", "net/concat_2")
+    assert (refused.name, candidate.name) == ("net.a.0", "net/concat_2")
     assert set(convolutions(apply_plan(case.module, plan))) == {
         "net.a.0",
         "net.b.0",
         "net.d.0.0",
         "net.d.1.0",
     }
+
+
+def test_what_cannot_be_merged_stays_at_its_place(from_torch, operators):
+    """A stranger, a branch with other activations and one from another input, between those that merge."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.deep = nn.Sequential(conv(64, 64), conv(64, 64, 3))
+            self.tanh, self.other = conv(64, 4, activation=nn.Tanh), conv(64, 6)
+            self.pixel, self.pool = conv(64, 32), pooled(64, 3)
+
+        def forward(self, x):
+            parts = self.pixel(x), x, self.tanh(x), self.deep(x), self.other(x.sin()), self.pool(x)
+            return torch.cat(parts, 1)
+
+    case = from_torch(Net(), torch.randn(1, 64, 8, 8))
+    plan = plan_merges(case.module)
+    (candidate,) = plan.candidates
+    assert set(candidate.removed) >= {"pixel.0", "pool.1"}
+    refused = {r.name: (r.reason, r.found_at) for r in plan.refusals if r.kind is Kind.BRANCH}
+    assert {name: reason for name, (reason, _) in refused.items()} == {
+        "tanh.0": Reason.DIFFERENT_ACTIVATIONS,
+        "other.0": Reason.DIFFERENT_INPUTS,
+    }
+    assert {found_at for _, found_at in refused.values()}.isdisjoint({candidate.found_at})
+    module = apply_plan(case.module, plan)
+    assert operators(module).count("nn.conv2d") == 4
+    ours, wanted = evaluate(module, case.inputs)[0], case.expected[0]
+    assert ours.shape == wanted.shape
+    np.testing.assert_allclose(ours[:, 32:100], wanted[:, 32:100], atol=1e-5)
+    np.testing.assert_allclose(ours[:, 164:170], wanted[:, 164:170], atol=1e-5)
+    assert plan_merges(module).candidates == ()
+
+
+def fire(inputs, squeeze, expand, kernel=3):
+    pixel, large = conv(squeeze, expand), conv(squeeze, expand, kernel)
+    return Block(("e1", pixel), ("e3", large), stem=conv(inputs, squeeze))
+
+
+def test_a_fire_module_becomes_one_convolution_behind_half_a_squeeze(from_torch, operators):
+    case = from_torch(nn.Sequential(fire(64, 16, 64), nn.MaxPool2d(3, 2)), torch.randn(1, 64, 15, 15))
+    plan = plan_merges(case.module)
+    assert [(c.name, c.kind, c.exact) for c in plan.candidates] == [
+        ("0", Kind.BRANCH, False),
+        ("0.e3.0", Kind.STREAMLINE, False),
+    ]
+    fire_merge = plan.candidates[0]
+    pixels = 15 * 15
+    assert fire_merge.macs_before == pixels * (64 * 16 + 16 * 64 * 10)
+    assert fire_merge.macs_after == pixels * (64 * 8 + 8 * 128 * 9)
+    module = apply_plan(case.module, plan)
+    assert operators(module) == ["nn.conv2d", "add", "nn.relu"] * 2
+    shapes = {name: c.weight.shape for name, c in convolutions(module).items()}
+    assert shapes == {"0.stem.0": (8, 64, 1, 1), "0.e3.0": (128, 8, 3, 3)}
+    assert reborn_layers(module) == ["0.stem.0", "0.e3.0"]
+    case.difference(module)
+
+
+def test_a_squeeze_of_half_the_rank_loses_nothing(from_torch):
+    """K S pinv(T): without activations and with every channel twice the fire module is exact."""
+    net = Block(
+        ("e1", conv(6, 4, activation=None)),
+        ("e3", conv(6, 5, 3, activation=None, bias=False)),
+        stem=nn.Conv2d(8, 6, 1, bias=False),
+    )
+    net.stem.weight.data[3:] = net.stem.weight.data[:3]
+    net.e3[0].weight.data[:, 3:] *= 0.1
+    net.e1[0].weight.data[:, 3:] *= 0.1
+    case = from_torch(net, torch.randn(1, 8, 7, 7))
+    module, merge = merged(case, e1="e3")
+    assert not merge.exact
+    assert convolutions(module)["stem"].weight.shape == (3, 8, 1, 1)
+    assert case.difference(module) < 1e-4
+
+
+def test_three_branches_on_a_squeeze_shrink_together(from_torch):
+    net = Block(("e1", conv(16, 64)), ("e3", conv(16, 64, 3)), ("e5", conv(16, 64, 5)), stem=conv(64, 16))
+    case = from_torch(net, torch.randn(1, 64, 9, 9))
+    plan = plan_merges(case.module)
+    module = apply_plan(case.module, plan)
+    shapes = {name: c.weight.shape for name, c in convolutions(module).items()}
+    assert shapes == {"stem.0": (8, 64, 1, 1), "e3.0": (128, 8, 3, 3), "e5.0": (64, 8, 5, 5)}
+    assert set(reborn_layers(module)) == {"stem.0", "e3.0", "e5.0"}
+    assert plan_merges(module).candidates == ()
+
+
+@pytest.mark.parametrize("which", ["returned", "read by another", "not 1x1", "grouped"])
+def test_a_squeeze_that_cannot_shrink(from_torch, which):
+    stem = {"not 1x1": conv(64, 16, 3), "grouped": conv(64, 16, groups=4)}.get(which, conv(64, 16))
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.e1, self.e3 = stem, conv(16, 64), conv(16, 64, 3)
+
+        def forward(self, x):
+            x = self.stem(x)
+            y = torch.cat([self.e1(x), self.e3(x)], 1)
+            return {"returned": (y, x), "read by another": (y, x.sin())}.get(which, y)
+
+    case = from_torch(Net(), torch.randn(1, 64, 9, 9))
+    assert refusal(case).reason is Reason.SAVES_NOTHING
+    assert case.difference(apply_plan(case.module, plan_merges(case.module))) < 1e-5
+
+
+def test_pixels_side_by_side_become_one_exactly(from_torch, operators):
+    net = Block(("a", conv(6, 3)), ("b", conv(6, 5, bias=False)), ("c", nn.Identity()), ("d", conv(6, 4)))
+    case = from_torch(net, X)
+    plan = plan_merges(case.module)
+    (candidate,) = plan.candidates
+    assert (candidate.exact, candidate.macs_before) == (True, candidate.macs_after)
+    module = apply_plan(case.module, plan)
+    assert operators(module) == [*["nn.conv2d", "add", "nn.relu"] * 2, "concat"]
+    assert case.difference(module) < 1e-5
+    assert reborn_layers(module) == []
+    refused = {r.name: r.reason for r in plan.refusals if r.kind is Kind.BRANCH}
+    assert refused == {"a.0": Reason.SAVES_NOTHING, "d.0": Reason.SAVES_NOTHING}
+
+
+def test_pixels_of_two_activations(from_torch):
+    net = Block(("a", conv(6, 3)), ("b", conv(6, 3, activation=nn.Tanh)))
+    plan = plan_merges(from_torch(net, X).module)
+    assert [(r.name, r.reason) for r in plan.refusals] == [
+        ("a.0", Reason.DIFFERENT_ACTIVATIONS),
+        ("b.0", Reason.DIFFERENT_ACTIVATIONS),
+    ]
+
+
+@pytest.mark.parametrize("order", ["apb", "pab", "abp", "pa"])
+def test_a_pool_between_pixels_is_dropped(from_torch, operators, order):
+    branches = {"a": conv(6, 3), "b": conv(6, 5), "p": pooled(6, 4)}
+    case = from_torch(Block(*[(name, branches[name]) for name in order]), X)
+    plan = plan_merges(case.module)
+    (candidate,) = plan.candidates
+    assert not candidate.exact
+    assert candidate.macs_before == candidate.macs_after
+    module = apply_plan(case.module, plan)
+    assert operators(module) == ["nn.conv2d", "add", "nn.relu"]
+    assert reborn_layers(module) == ["a.0"]
+    with torch.no_grad():
+        parts = [F.relu(branches["p"][1](X)) if name == "p" else branches[name](X) for name in order]
+    np.testing.assert_allclose(evaluate(module, case.inputs)[0], torch.cat(parts, 1).numpy(), atol=1e-5)
+
+
+def test_a_strided_pool_between_pixels_is_refused(from_torch):
+    pool = nn.Sequential(nn.MaxPool2d(2, 2), *conv(6, 4))
+    case = from_torch(Block(("a", conv(6, 3, stride=2)), ("pool", pool)), X)
+    plan = plan_merges(case.module)
+    refused = {r.name: r.reason for r in plan.refusals if r.kind is Kind.BRANCH}
+    assert refused == {"a.0": Reason.NO_ABSORBER, "pool.1": Reason.KERNEL_TOO_SMALL}
+    assert case.difference(apply_plan(case.module, plan)) < 1e-5
+
+
+@pytest.mark.parametrize("counts_padding", [True, False])
+def test_an_average_pool_starts_as_what_it_did(from_torch, counts_padding):
+    """Inside the picture exactly; at its border too if the zeros of the padding count."""
+    pool = nn.AvgPool2d(3, 1, 1, count_include_pad=counts_padding)
+    case = from_torch(Block(("b3", conv(6, 4, 3)), ("pool", nn.Sequential(pool, *conv(6, 2)))), X)
+    module, merge = merged(case, pool="b3")
+    assert not merge.exact
+    ours, wanted = evaluate(module, case.inputs)[0], case.expected[0]
+    inside = np.s_[..., 1:-1, 1:-1]
+    np.testing.assert_allclose(ours[inside], wanted[inside], atol=1e-5)
+    assert (np.abs(ours - wanted).max() < 1e-5) == counts_padding
+
+
+def test_a_pool_alone_of_what_is_not_negative(from_torch, operators):
+    """The block of Inception v2 that halves the size: its pool goes to the concat as it is."""
+    large = nn.Sequential(conv(16, 32), conv(32, 96, 3, stride=2))
+    case = from_torch(
+        Block(("b3", large), ("pool", nn.MaxPool2d(3, 2, 1)), stem=nn.ReLU()), torch.randn(1, 16, 8, 8)
+    )
+    plan = plan_merges(case.module)
+    (candidate,) = plan.candidates
+    assert candidate.removed == ("max_pool2d_1",)
+    module = apply_plan(case.module, plan)
+    assert convolutions(module)["b3.1.0"].weight.shape == (112, 16, 3, 3)
+    assert "concat" not in operators(module)
+    case.difference(module)
+
+
+@pytest.mark.parametrize("activation", [None, nn.ReLU, nn.ReLU6, lambda: nn.PReLU(5)])
+def test_a_pool_alone_starts_as_the_pixel_in_its_middle(from_torch, activation):
+    """An identity kernel behind the absorber's activations, which leave the values as they are."""
+    net = Block(("b3", conv(6, 5, 3, activation)), ("pool", nn.MaxPool2d(3, 1, 1)), stem=nn.Hardtanh(0, 3))
+    module, _ = merged(from_torch(net, X), max_pool2d_1="b3")
+    np.testing.assert_allclose(evaluate(module, [X.numpy()])[0][:, 5:], X.clamp(0, 3).numpy(), atol=1e-5)
+
+
+def test_of_equal_kernels_the_cheaper_takes_the_pool(from_torch):
+    """Inception v2: the double 3x3 has too many inputs, the 3x3 with its halved reducer few."""
+    deep = nn.Sequential(conv(192, 64), conv(64, 96, 3), conv(96, 96, 3))
+    net = Block(
+        ("b1", conv(192, 64)),
+        ("b3", nn.Sequential(conv(192, 64), conv(64, 64, 3))),
+        ("deep", deep),
+        ("pool", nn.Sequential(nn.AvgPool2d(3, 1, 1), *conv(192, 32))),
+        stem=nn.ReLU(),
+    )
+    case = from_torch(net, torch.randn(1, 192, 14, 14))
+    plan = plan_merges(case.module)
+    assert (len(plan.candidates), plan.refusals) == (1, ())
+    module = apply_plan(case.module, plan)
+    shapes = {name: c.weight.shape for name, c in convolutions(module).items()}
+    assert shapes["b3.0.0"] == (32, 192, 1, 1)
+    assert shapes["b3.1.0"] == (160, 32, 3, 3)
+    assert shapes["deep.2.0"] == (96, 96, 3, 3)
+    of_deep = np.s_[:, 128:224]
+    ours, wanted = evaluate(module, case.inputs)[0], case.expected[0]
+    np.testing.assert_allclose(ours[of_deep], wanted[of_deep], atol=1e-4)
+    assert ours.shape == wanted.shape
+
+
+def test_merging_again_finds_nothing(from_torch):
+    """A reducer that was halved is not halved again for a branch that was too costly."""
+    net = Block(
+        ("b1", conv(64, 64)),
+        ("b3", nn.Sequential(conv(64, 64), conv(64, 64, 3))),
+        ("pool", pooled(64, 256)),
+        ("e1", conv(64, 64, activation=nn.Tanh)),
+        stem=nn.ReLU(),
+    )
+    case = from_torch(net, torch.randn(1, 64, 8, 8))
+    plan = plan_merges(case.module)
+    assert [c.kind for c in plan.candidates] == [Kind.BRANCH]
+    refused = {r.name: r.reason for r in plan.refusals if r.kind is Kind.BRANCH}
+    assert refused == {"pool.1": Reason.SAVES_NOTHING, "e1.0": Reason.DIFFERENT_ACTIVATIONS}
+    module = apply_plan(case.module, plan)
+    assert convolutions(module)["b3.0.0"].weight.shape == (32, 64, 1, 1)
+    assert plan_merges(module).candidates == ()
