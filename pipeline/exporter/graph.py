@@ -19,35 +19,35 @@ Made = Node | Output
 
 
 def write_graph(
-    translation: Translation, name: str, inputs: Sequence[str], outputs: Sequence[str]
-) -> onnx.GraphProto:
-    """Write a graph.
+    graph: onnx.GraphProto, translation: Translation, inputs: Sequence[str], outputs: Sequence[str]
+) -> None:
+    """Fill a graph, in place, so that the weights are there once.
 
     Parameters
     ----------
+    graph : onnx.GraphProto
+        Empty.
     translation : Translation
-    name : str
-        The graph's.
     inputs, outputs : sequence of str
         The names of the graph's inputs and outputs.
     """
-    writer = _Writer(translation, inputs, outputs)
+    writer = _Writer(graph, translation, inputs, outputs)
     for layer, results in translation.layers:
         writer.write_layer(layer, results)
     writer.copy_the_rest(translation.outputs, outputs)
-    return helper.make_graph(
-        writer.nodes,
-        name,
-        [_value_info(*pair) for pair in zip(inputs, translation.inputs, strict=True)],
-        [_value_info(*pair) for pair in zip(outputs, translation.outputs, strict=True)],
-        writer.initializers,
-    )
+    graph.input.extend(map(_value_info, inputs, translation.inputs))
+    graph.output.extend(map(_value_info, outputs, translation.outputs))
 
 
 class _Writer:
-    def __init__(self, translation: Translation, inputs: Sequence[str], outputs: Sequence[str]):
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[onnx.TensorProto] = []
+    def __init__(
+        self,
+        graph: onnx.GraphProto,
+        translation: Translation,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+    ):
+        self._graph = graph
         self._tensors = _Names((*inputs, *outputs))
         self._node_names = _Names()
         self._inputs = {tensor.source: name for tensor, name in zip(translation.inputs, inputs, strict=True)}
@@ -82,7 +82,7 @@ class _Writer:
             self._written[result] = self._outputs.get(result) or self._tensors.unique(own)
         written = [self._written[result] for result in results]
         node_name = self._node_names.unique(name)
-        self.nodes.append(helper.make_node(made.operator, read, written, node_name, **made.attributes))
+        self._graph.node.append(helper.make_node(made.operator, read, written, node_name, **made.attributes))
 
     def _tensor(self, value: Value, layer: str) -> str:
         """The name of a value that a layer reads, which is written first if it is the layer's own."""
@@ -92,7 +92,7 @@ class _Writer:
         if source not in self._written:
             if isinstance(source, Weight):
                 self._written[source] = self._tensors.unique(f"{layer}.{source.role}")
-                self.initializers.append(numpy_helper.from_array(source.array, self._written[source]))
+                self._graph.initializer.append(numpy_helper.from_array(source.array, self._written[source]))
             else:
                 inner = source.node if isinstance(source, Output) else source
                 self._write(inner, layer, f"{layer}/{inner.operator}")

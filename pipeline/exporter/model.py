@@ -56,19 +56,19 @@ def to_onnx(
         Naming every operator that cannot be written, with its layers.
     """
     translation = translate(module)
-    graph = write_graph(
-        translation,
-        name,
-        [var.name for var in module["main"].params] if inputs is None else inputs,
-        [f"output_{i}" for i in range(len(translation.outputs))] if outputs is None else outputs,
-    )
     model = helper.make_model(
-        graph,
+        onnx.GraphProto(name=name),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name=PRODUCER,
         producer_version=metadata.version(PRODUCER),
         doc_string=description,
+    )
+    write_graph(
+        model.graph,
+        translation,
+        [var.name for var in module["main"].params] if inputs is None else inputs,
+        [f"output_{i}" for i in range(len(translation.outputs))] if outputs is None else outputs,
     )
     helper.set_model_props(model, dict(properties or {}))
     return model
