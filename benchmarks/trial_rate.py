@@ -16,13 +16,10 @@ import argparse
 import json
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import tvm
-from onnx import numpy_helper
+from networks import seeded_network
 from tvm.relax.frontend.onnx import from_onnx
 from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.meta_schedule.builder import BuilderInput, LocalBuilder
@@ -36,7 +33,7 @@ from tuning.prepare import prepare
 from tuning.runner import SessionRunner
 from tuning.search import Search, cost_model
 
-MODEL = Path(onnx.__file__).parent / "backend/test/data/light/light_inception_v1.onnx"
+NETWORK = "inception_v1"
 STOCK_SECONDS = 120.0
 
 
@@ -75,7 +72,7 @@ def main() -> None:
 
 def _batches(host: targets.TargetInfo, turns: int, size: int) -> list[list[MeasureCandidate]]:
     """Return a batch of candidates for each turn; the candidates of one are of different convolutions."""
-    module = prepare(_googlenet(), host.target())
+    module = prepare(from_onnx(seeded_network(NETWORK)), host.target())
     tasks = ms.relax_integration.extract_tasks(module, host.target(), module_equality="ignore-tensor")
     convolutions = [task for task in tasks if "conv2d" in task.task_name][:size]
     found = []
@@ -83,21 +80,6 @@ def _batches(host: targets.TargetInfo, turns: int, size: int) -> list[list[Measu
         search = Search(task.dispatched[0], host, 1, True, ms.database.MemoryDatabase(), cost_model(host))
         found.append(search.candidates(turns, set()))
     return [list(batch) for batch in zip(*found, strict=True)]
-
-
-def _googlenet() -> tvm.IRModule:
-    """Import GoogLeNet with random weights in the place of the zeros that its file makes."""
-    model = onnx.load(MODEL)
-    shapes = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
-    rng = np.random.default_rng(0)
-    nodes = list(model.graph.node)
-    made = [node for node in nodes if node.op_type == "ConstantOfShape"]
-    weights = [rng.standard_normal(shapes[node.input[0]], dtype="float32") for node in made]
-    named = [numpy_helper.from_array(each, node.output[0]) for node, each in zip(made, weights, strict=True)]
-    model.graph.initializer.extend(named)
-    del model.graph.node[:]
-    model.graph.node.extend(node for node in nodes if node.op_type != "ConstantOfShape")
-    return from_onnx(model)
 
 
 def _take_turns(
@@ -159,7 +141,7 @@ def _summary(host: targets.TargetInfo, turns: dict[str, Turns], batch: int) -> d
         "trials": ours.trials,
         "failed": {"ours": ours.failed, "stock": stock.failed},
         "candidates_in_a_round": batch,
-        "network": MODEL.name,
+        "network": f"light_{NETWORK}",
         "measured_on": host.measured_on(),
         "tvm": tvm.__version__,
     }
