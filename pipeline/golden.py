@@ -1,7 +1,7 @@
 """Golden values: seeded inputs, and what onnxruntime or torch computes for them.
 
-Outputs are kept before a final softmax too (`Golden.logits`): a softmax over many classes is nearly uniform
-for random inputs, and hides errors.
+Outputs are kept before a final softmax or sigmoid too (`Golden.logits`): for random inputs a softmax over
+many classes is nearly uniform, a sigmoid nearly 0, and both hide errors.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ import torch
 from pipeline.errors import ImportRefused
 from pipeline.network import Golden, TensorSpec
 
-ONNX_SOFTMAXES = ("Softmax", "LogSoftmax")
-TORCH_SOFTMAXES = ("softmax.int", "_softmax.default", "log_softmax.int", "_log_softmax.default")
+ONNX_SQUASHING = ("LogSoftmax", "Sigmoid", "Softmax")
+TORCH_SQUASHING = (
+    *("softmax.int", "_softmax.default", "log_softmax.int", "_log_softmax.default"),
+    "sigmoid.default",
+)
 
 
 def random_inputs(specs: Sequence[TensorSpec], seed: int) -> dict[str, np.ndarray]:
@@ -99,14 +102,14 @@ def _random(generator: np.random.Generator, spec: TensorSpec) -> np.ndarray:
 
 
 def _softmax_inputs(graph: onnx.GraphProto) -> dict[str, str]:
-    """What is read by the softmaxes that the graph ends in, by output name."""
+    """What is read by the softmaxes and sigmoids that the graph ends in, by output name."""
     makers = {name: node for node in graph.node for name in node.output}
     found = {}
     for output in graph.output:
         maker = makers.get(output.name)
         while maker is not None and maker.op_type == "Identity":
             maker = makers.get(maker.input[0])
-        if maker is not None and maker.op_type in ONNX_SOFTMAXES:
+        if maker is not None and maker.op_type in ONNX_SQUASHING:
             found[output.name] = maker.input[0]
     return found
 
@@ -122,7 +125,7 @@ def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
 
 def _before_softmax(node: torch.fx.Node) -> torch.fx.Node:
     name = getattr(node.target, "__name__", "")
-    return node.args[0] if node.op == "call_function" and name in TORCH_SOFTMAXES else node
+    return node.args[0] if node.op == "call_function" and name in TORCH_SQUASHING else node
 
 
 def _run(

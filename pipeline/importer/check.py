@@ -19,7 +19,7 @@ def check_against_golden(module: tvm.IRModule, golden: Golden, framework: str) -
     """Evaluate the module on the golden inputs.
 
     The largest difference may be `TOLERANCE` times the largest golden value (or 1, if that is smaller), for
-    the outputs and for the values before a final softmax.
+    the outputs and for the values before a final softmax or sigmoid.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def check_against_golden(module: tvm.IRModule, golden: Golden, framework: str) -
     _compare("output", evaluate(module, inputs), golden.outputs, framework)
     if any(golden.logits[name] is not golden.outputs[name] for name in golden.outputs):
         logits = evaluate(strip_softmax(module), inputs)
-        _compare("output before the softmax", logits, golden.logits, framework)
+        _compare("output before its softmax or sigmoid", logits, golden.logits, framework)
 
 
 def _compare(what: str, values: list[np.ndarray], wanted: Mapping[str, np.ndarray], framework: str) -> None:
