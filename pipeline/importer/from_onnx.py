@@ -5,25 +5,22 @@ Read, name unsupported operators, check, fix input sizes, fold constants, correc
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
 import tvm
-from tvm.relax.frontend.onnx import from_onnx
 
 from pipeline.errors import ImportRefused
 from pipeline.files import sha256
 from pipeline.golden import onnx_golden, random_inputs
-from pipeline.importer.imported import Imported
-from pipeline.importer.onnx_constants import constants, fold_constants
+from pipeline.importer.imported import Imported, Layers
+from pipeline.importer.onnx_constants import Shapes, constants, fold_constants
 from pipeline.importer.onnx_file import check_onnx, fix_input_shapes, network_inputs, read_onnx
-from pipeline.importer.onnx_names import name_anonymous_weights
+from pipeline.importer.onnx_names import layer_names, name_anonymous_weights
 from pipeline.importer.onnx_rules import correct, refuse_unsupported
+from pipeline.importer.onnx_traced import import_traced
 from pipeline.network import TensorSpec
 
 Weights = dict[str, np.ndarray]
@@ -58,10 +55,11 @@ def import_onnx(path: Path, input_shapes: Mapping[str, tuple[int, ...]], seed: i
     for output in model.graph.output:
         if output.name not in shapes:
             raise ImportRefused(f"the size of output {output.name!r} is known only at run time")
-    module, weights = _to_relax(model)
+    module, weights, layers = _to_relax(model, shapes)
     return Imported(
         module=module,
         weights=weights,
+        layers=layers,
         inputs=inputs,
         outputs=tuple(
             TensorSpec(name, value.shape, str(value.dtype)) for name, value in golden.outputs.items()
@@ -72,21 +70,17 @@ def import_onnx(path: Path, input_shapes: Mapping[str, tuple[int, ...]], seed: i
     )
 
 
-def _to_relax(model: onnx.ModelProto) -> tuple[tvm.IRModule, Weights]:
+def _to_relax(model: onnx.ModelProto, shapes: Shapes) -> tuple[tvm.IRModule, Weights, Layers]:
+    names = {tensor: layer for tensor, layer in layer_names(model.graph).items() if tensor in shapes}
     name_anonymous_weights(model.graph)
     _write_integers_as_nodes(model.graph)
-    printed = io.StringIO()
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(printed):
-            warnings.simplefilter("ignore")
-            module = from_onnx(model, keep_params_in_input=True, sanitize_input_names=False)
-    except Exception as error:
-        where = printed.getvalue().partition(", with inputs")[0]
-        raise ImportRefused(f"TVM cannot import the model: {where} {error}") from None
+    module, values = import_traced(model, names)
     function = module["main"]
-    values = (function.attrs or {}).get("params", [])
+    arrays = (function.attrs or {}).get("params", [])
     params = function.params[int(function.attrs["num_input"]) :]
-    return module, {var.name: value.numpy() for var, value in zip(params, values, strict=True)}
+    weights = {var.name: array.numpy() for var, array in zip(params, arrays, strict=True)}
+    layers = {values[tensor]: layer for tensor, layer in reversed(names.items())}
+    return module, weights, layers
 
 
 def _write_integers_as_nodes(graph: onnx.GraphProto) -> None:

@@ -17,13 +17,14 @@ import torch
 import tvm
 from torch.export.graph_signature import InputKind
 from tvm import relax
-from tvm.relax.frontend.torch import from_exported_program
+from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from pipeline.errors import ImportRefused, ShapeNeeded, UserError
 from pipeline.files import sha256
 from pipeline.golden import random_inputs, torch_golden
-from pipeline.importer.imported import Imported
+from pipeline.importer.imported import Imported, Layers
 from pipeline.importer.torch_archive import load_archive
+from pipeline.importer.torch_names import layer_names
 from pipeline.importer.torch_rules import CONVERTERS, refuse_recurrent, refuse_unsupported
 from pipeline.network import TensorSpec
 
@@ -70,11 +71,12 @@ def import_torch(
     refuse_recurrent(program)
     decomposed = _decompose(program)
     refuse_unsupported(decomposed)
-    module, weights = _to_relax(decomposed)
+    module, weights, layers = _to_relax(decomposed)
     arrays = _example_arrays(program, examples, inputs) or random_inputs(inputs, seed)
     return Imported(
         module=module,
         weights=weights,
+        layers=layers,
         inputs=inputs,
         outputs=tuple(_spec(name, node.meta["val"]) for name, node in outputs.items()),
         golden=torch_golden(program, arrays, {name: node.name for name, node in outputs.items()}),
@@ -186,16 +188,18 @@ def _decompose(program: ExportedProgram) -> ExportedProgram:
         return program.run_decompositions()
 
 
-def _to_relax(program: ExportedProgram) -> tuple[tvm.IRModule, dict[str, np.ndarray]]:
+def _to_relax(program: ExportedProgram) -> tuple[tvm.IRModule, dict[str, np.ndarray], Layers]:
+    """The module, its weights, and the layer that each of its values belongs to."""
+    importer = ExportedProgramImporter()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            module = from_exported_program(
+            module = importer.from_exported_program(
                 program,
                 keep_params_as_input=True,
                 unwrap_unit_return_tuple=True,
+                no_bind_return_tuple=False,
                 custom_convert_map=CONVERTERS,
-                run_ep_decomposition=False,
             )
     except Exception as error:
         raise ImportRefused(f"TVM cannot import the program: {error}") from None
@@ -205,7 +209,8 @@ def _to_relax(program: ExportedProgram) -> tuple[tvm.IRModule, dict[str, np.ndar
         if spec.kind is InputKind.PARAMETER
     }
     weights = {target: program.state_dict[target].detach().cpu().numpy() for target in names.values()}
-    return _with_weight_names(module, names), weights
+    layers = {importer.env[node]: layer for node, layer in reversed(layer_names(program).items())}
+    return _with_weight_names(module, names), weights, layers
 
 
 def _with_weight_names(module: tvm.IRModule, names: Mapping[str, str]) -> tvm.IRModule:

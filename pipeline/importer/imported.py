@@ -7,8 +7,11 @@ from typing import Literal
 
 import numpy as np
 import tvm
+from tvm import relax
 
 from pipeline.network import Golden, TensorSpec
+
+Layers = dict[relax.Expr, str]
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,15 @@ class Imported:
         user knows them by.
     weights : dict of str to numpy.ndarray
         By the names of those parameters.
+    layers : dict of relax.Expr to str
+        The user's name of the layer that a value of the module belongs to; no two layers have one name.
     inputs, outputs, golden, framework, source_digest
         As in `Network`.
     """
 
     module: tvm.IRModule
     weights: dict[str, np.ndarray]
+    layers: Layers
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     golden: Golden

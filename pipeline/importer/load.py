@@ -84,7 +84,7 @@ def _import_file(
 
 
 def _checked(imported: Imported, name: str) -> Network:
-    module = canonicalize(imported.module, imported.weights)
+    module = canonicalize(imported.module, imported.weights, imported.layers)
     check_against_golden(module, imported.golden, imported.framework)
     return Network(
         name=name,

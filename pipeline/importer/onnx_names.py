@@ -1,17 +1,67 @@
-"""Give weights that an exporter left without a name the name of the layer that reads them.
+"""What the user of an ONNX file calls its layers and weights.
+
+A layer is called after its node, or after its output if the node has no name. Caffe2's exporter puts
+the version of a tensor behind its name: `pool1/3x3_s2_1` is the layer `pool1/3x3_s2`, unless a later layer
+writes to a tensor of that name too.
 
 PyTorch's exporter calls a weight that it folded a batch norm into `onnx::Conv_497`; its node is still called
-`/layer1/0/conv1/Conv`.
+`/layer1/0/conv1/Conv`, and the weight is called after it.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 
 import onnx
 
+from relay_passes.canonicalize.name_layers import numbered
+
 ANONYMOUS = "onnx::"
 ROLES = {1: "weight", 2: "bias"}
+VERSION = re.compile(r"_\d+$")
+
+
+def layer_names(graph: onnx.GraphProto) -> dict[str, str]:
+    """The layer that each value belongs to.
+
+    Parameters
+    ----------
+    graph : onnx.GraphProto
+
+    Returns
+    -------
+    dict of str to str
+        By the names of the nodes' outputs. Equal names of several nodes are numbered.
+    """
+    values = [value for node in graph.node for value in node.output if value]
+    named = _unversioned([*values, *(value.name for value in graph.input)])
+    layers: dict[str, str] = {}
+    taken: set[str] = set()
+    for node in graph.node:
+        outputs = [value for value in node.output if value]
+        if node.name.strip():
+            name = numbered(node.name, taken)
+            layers.update(dict.fromkeys(outputs, name))
+        else:
+            layers.update((value, numbered(named(value), taken)) for value in outputs)
+        taken.update(layers[value] for value in outputs)
+    return layers
+
+
+def _unversioned(values: Iterable[str]) -> Callable[[str], str]:
+    """Take the version off a value's name if all values have one and no other value has the same without."""
+    values = tuple(values)
+    if not all(VERSION.search(value) for value in values):
+        return str
+    count = Counter(VERSION.sub("", value) for value in values)
+
+    def named(value: str) -> str:
+        short = VERSION.sub("", value)
+        return short if short and count[short] == 1 else value
+
+    return named
 
 
 def name_anonymous_weights(graph: onnx.GraphProto) -> None:

@@ -1,7 +1,7 @@
 """A parametric ReLU is `nn.prelu` over axis 1 with a slope for each channel, shaped (C,).
 
-torch arrives as `where(x > 0, x, slope * x)`, in which the product carries the weight's name; ONNX arrives as
-`nn.prelu`, which may have a single slope over any axis.
+torch arrives as `where(x > 0, x, slope * x)`; ONNX arrives as `nn.prelu`, which may have a single slope over
+any axis.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from relay_passes.canonicalize.fold_constants import constant
 from relay_passes.canonicalize.respell_scale import aligned
 from relay_passes.graph import Emitter, Graph, array_of, shape_of
 
-Match = tuple[str, relax.Expr, np.ndarray]
-"""A name, what is read, and the slopes (C,)."""
+Match = tuple[relax.Expr, np.ndarray]
+"""What is read, and the slopes (C,)."""
 
 
 @tvm.transform.module_pass(opt_level=0, name="RespellPReLU")
@@ -31,8 +31,8 @@ def respell_prelu(module: tvm.IRModule, _context: tvm.transform.PassContext) -> 
     return graph.rewrite({var: lambda emit, args=args: _emit(emit, *args) for var, args in found.items()})
 
 
-def _emit(emit: Emitter, name: str, x: relax.Expr, slopes: np.ndarray) -> relax.Var:
-    return emit.layer(name, relax.op.nn.prelu(emit(x), constant(slopes), axis=1))
+def _emit(emit: Emitter, x: relax.Expr, slopes: np.ndarray) -> relax.Expr:
+    return relax.op.nn.prelu(emit(x), constant(slopes), axis=1)
 
 
 def _operator(graph: Graph, var: relax.Var) -> Match | None:
@@ -42,8 +42,8 @@ def _operator(graph: Graph, var: relax.Var) -> Match | None:
         return None
     channels = shape_of(call)[1]
     if slopes.size == 1:
-        return var.name, call.args[0], slopes.repeat(channels)
-    return (var.name, call.args[0], slopes) if int(call.attrs.axis) % call.ty.ndim == 1 else None
+        return call.args[0], slopes.repeat(channels)
+    return (call.args[0], slopes) if int(call.attrs.axis) % call.ty.ndim == 1 else None
 
 
 def _chain(graph: Graph, var: relax.Var) -> Match | None:
@@ -57,4 +57,4 @@ def _chain(graph: Graph, var: relax.Var) -> Match | None:
     by_channel = (1, shape[1], *(1,) * (len(shape) - 2))
     if slopes.shape not in (by_channel, (1,) * len(shape)):
         return None
-    return matched[scaled].name, matched[x], np.broadcast_to(slopes, by_channel).reshape(-1)
+    return matched[x], np.broadcast_to(slopes, by_channel).reshape(-1)

@@ -13,7 +13,12 @@ def respell_sum(module: tvm.IRModule, _context: tvm.transform.PassContext) -> tv
     """Make each stacked sum of tensors of one shape a row of `add`."""
     graph = Graph(module)
     found = {var: terms for var in graph.layers if (terms := _terms(graph, var)) is not None}
-    return graph.rewrite({var: lambda emit, terms=terms: _added(emit, terms) for var, terms in found.items()})
+    return graph.rewrite(
+        {
+            var: lambda emit, var=var, terms=terms: _added(emit, var.name, terms)
+            for var, terms in found.items()
+        }
+    )
 
 
 def _terms(graph: Graph, var: relax.Var) -> list[relax.Expr] | None:
@@ -29,8 +34,8 @@ def _terms(graph: Graph, var: relax.Var) -> list[relax.Expr] | None:
     return terms if all(shape_of(term) == shape_of(total) for term in terms) else None
 
 
-def _added(emit: Emitter, terms: list[relax.Expr]) -> relax.Expr:
+def _added(emit: Emitter, name: str, terms: list[relax.Expr]) -> relax.Expr:
     total, *rest = (emit(term) for term in terms)
-    for term in rest:
-        total = emit.layer("lv", relax.op.add(total, term))
-    return total
+    for term in rest[:-1]:
+        total = emit.layer(f"{name}.add", relax.op.add(total, term))
+    return relax.op.add(total, rest[-1]) if rest else total
