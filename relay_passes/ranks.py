@@ -1,0 +1,196 @@
+"""How the ranks of a Tucker-2 decomposition are chosen.
+
+`Vbmf`, `Energy` and `Ratio` choose for every convolution, `Fixed` says them by name. With C = I, O channels,
+T taps and P places, ranks R_in and R_out cost
+
+    I R_in P_in  +  R_in R_out T P_out  +  R_out O P_out        multiply-adds instead of  I O T P_out
+
+and a 1x1 convolution whose rank equals the channels is left away with its cost. The first three leave
+channels alone where that costs no more than the rank they found: it loses nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from relay_passes.convolution import Convolution
+from relay_passes.graph import shape_of
+from relay_passes.merge import Refused
+from relay_passes.merge_plan import Reason
+from relay_passes.tucker import IN, OUT, Ranks
+from relay_passes.vbmf import rank_under_noise
+
+FEWEST_CHANNELS = 8
+"""Fewer channels are left alone, such as the three of a picture."""
+
+
+class WrongRanks(ValueError):
+    """A choice of ranks that has no meaning."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What a choice of ranks looks at: a convolution with one group.
+
+    `channels` are inputs and outputs, `taps` is KH * KW, `places` are the positions (batch, rows, columns) of
+    input and output. `squares` gives the squared singular values of the unfolding along an axis.
+    """
+
+    name: str
+    channels: tuple[int, int]
+    taps: int
+    places: tuple[int, int]
+    squares: Callable[[int], np.ndarray]
+
+    @classmethod
+    def of(cls, convolution: Convolution, squares: Callable[[int], np.ndarray]) -> Kernel:
+        """The kernel of a convolution."""
+        outputs, inputs, *taps = convolution.weight.shape
+        (batch, _, *source), (_, _, *result) = shape_of(convolution.source), shape_of(convolution.var)
+        places = (batch * math.prod(source), batch * math.prod(result))
+        return cls(convolution.name, (inputs, outputs), math.prod(taps), places, squares)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether inputs and outputs are too few to take any away."""
+        return not any(self.is_open)
+
+    @property
+    def is_open(self) -> tuple[bool, bool]:
+        """Whether inputs and outputs may get a lower rank."""
+        return tuple(channels >= FEWEST_CHANNELS for channels in self.channels)
+
+    def macs(self, ranks: Ranks) -> int:
+        """Multiply-adds with these ranks; with ranks equal to the channels, those of the convolution."""
+        (inputs, outputs), (before, behind), (rank_in, rank_out) = self.channels, self.places, ranks
+        into = inputs * rank_in * before if rank_in < inputs else 0
+        out = rank_out * outputs * behind if rank_out < outputs else 0
+        return into + rank_in * rank_out * self.taps * behind + out
+
+    def cheapest(self, ranks: Ranks) -> Ranks:
+        """These ranks, or the channels instead of one or both where that costs no more."""
+        rank_in, rank_out = (
+            rank if is_open else channels
+            for rank, channels, is_open in zip(ranks, self.channels, self.is_open, strict=True)
+        )
+        rank_in, rank_out = min(rank_in, rank_out * self.taps), min(rank_out, rank_in * self.taps)
+        inputs, outputs = self.channels
+        options = itertools.product((inputs, rank_in), (outputs, rank_out))
+        return min(options, key=self.macs)
+
+
+@dataclass(frozen=True)
+class Vbmf:
+    """Ranks that stand out of noise: variational Bayesian matrix factorisation of both unfoldings."""
+
+    def choose(self, kernel: Kernel) -> Ranks | Refused:
+        """The ranks for a kernel, or why there are none."""
+        (inputs, outputs), (open_in, open_out) = kernel.channels, kernel.is_open
+        rank_in = rank_under_noise(kernel.squares(IN), inputs, outputs * kernel.taps) if open_in else inputs
+        rank_out = (
+            rank_under_noise(kernel.squares(OUT), outputs, inputs * kernel.taps) if open_out else outputs
+        )
+        if 0 in (rank_in, rank_out):
+            return Reason.NO_RANK, "its weights can't be told from noise"
+        return kernel.cheapest((rank_in, rank_out))
+
+
+@dataclass(frozen=True)
+class Energy:
+    """The smallest ranks that keep a share of the sum of squares of each unfolding.
+
+    Raises
+    ------
+    WrongRanks
+        If the share is not between 0 and 1.
+    """
+
+    share: float
+
+    def __post_init__(self):
+        _check_share("energy", self.share)
+
+    def choose(self, kernel: Kernel) -> Ranks | Refused:
+        """The ranks for a kernel, or why there are none."""
+        rank_in, rank_out = self._rank(kernel.squares(IN)), self._rank(kernel.squares(OUT))
+        return kernel.cheapest((rank_in, rank_out))
+
+    def _rank(self, squares: np.ndarray) -> int:
+        kept = np.cumsum(squares)
+        return int(np.searchsorted(kept, self.share * kept[-1])) + 1
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Ranks in proportion to the channels that leave this share of each layer's multiply-adds, or less.
+
+    Raises
+    ------
+    WrongRanks
+        If the share is not between 0 and 1.
+    """
+
+    share: float
+
+    def __post_init__(self):
+        _check_share("ratio", self.share)
+
+    def choose(self, kernel: Kernel) -> Ranks | Refused:
+        """The ranks for a kernel: at least 1, even if that takes more than the share."""
+        (inputs, outputs), (before, behind) = kernel.channels, kernel.places
+        whole = inputs * outputs * kernel.taps * behind
+        open_in, open_out = kernel.is_open
+        around = open_in * inputs * inputs * before + open_out * outputs * outputs * behind
+        if open_in and open_out:
+            part = (math.sqrt(around**2 + 4 * whole * self.share * whole) - around) / (2 * whole)
+        else:
+            part = self.share * whole / (whole + around)
+        rank_in, rank_out = (max(int(part * channels), 1) for channels in kernel.channels)
+        return kernel.cheapest((rank_in, rank_out))
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Ranks R_in and R_out by the convolution's name, taken as they are; other layers stay.
+
+    Raises
+    ------
+    WrongRanks
+        If a rank is less than 1, or, when it comes to its convolution, more than the channels.
+    """
+
+    ranks: Mapping[str, Ranks]
+
+    def __post_init__(self):
+        for name, ranks in self.ranks.items():
+            if len(ranks) != 2 or min(ranks) < 1:
+                raise WrongRanks(f"{name}: ranks {_written(ranks)} are not two numbers from 1")
+
+    def choose(self, kernel: Kernel) -> Ranks | None:
+        """The ranks for a kernel, or None if it has none."""
+        ranks = self.ranks.get(kernel.name)
+        if ranks is None:
+            return None
+        (inputs, outputs), (rank_in, rank_out) = kernel.channels, ranks
+        if rank_in > inputs or rank_out > outputs:
+            raise WrongRanks(
+                f"{kernel.name}: ranks {_written(ranks)} exceed its {inputs} inputs and {outputs} outputs"
+            )
+        return rank_in, rank_out
+
+
+RankChoice = Vbmf | Energy | Ratio | Fixed
+
+
+def _check_share(what: str, share: float) -> None:
+    if not 0 < share < 1:
+        raise WrongRanks(f"{what} {share:g} is out of range: give a share between 0 and 1, such as 0.5")
+
+
+def _written(ranks: Ranks) -> str:
+    return ", ".join(str(rank) for rank in ranks)
