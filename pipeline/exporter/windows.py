@@ -84,15 +84,15 @@ def average_pool(layer: Layer) -> Node:
     pool = _Pool(layer)
     sizes = x.shape[2:]
     after = pool.after_with_overhang(sizes)
-    counts_padding = bool(layer.attrs.count_include_pad) or not any((*pool.before, *pool.after))
+    counts_padding = bool(layer.attrs.count_include_pad) and any((*pool.before, *pool.after))
+    if not counts_padding and pool.is_global(sizes, layer.shape[2:]):
+        return node("GlobalAveragePool", x)
     is_plain = max(pool.dilations) == 1 and pool.fits_in_window(pool.before, after)
     if is_plain and not any((*pool.before, *after)):
         return node("AveragePool", x, **pool.geometry)
-    if is_plain and (after == pool.after or not counts_padding or not any((*pool.before, *pool.after))):
-        counts_all = counts_padding and after == pool.after
-        return node(
-            "AveragePool", x, **pool.geometry, pads=(*pool.before, *after), count_include_pad=int(counts_all)
-        )
+    if is_plain and (not counts_padding or after == pool.after):
+        pads = (*pool.before, *after)
+        return node("AveragePool", x, **pool.geometry, pads=pads, count_include_pad=int(counts_padding))
     return _mean_by_convolution(x, pool, after, counts_padding)
 
 
@@ -150,6 +150,11 @@ class _Pool:
     def fits_in_window(self, before: Sequence[int], after: Sequence[int]) -> bool:
         """Whether runtimes take a padding: narrower than the window."""
         return all(max(b, a) < w for b, a, w in zip(before, after, self.window, strict=True))
+
+    def is_global(self, sizes: Sequence[int], places: Sequence[int]) -> bool:
+        """Whether there is one window, which covers everything."""
+        covers = (w >= size + b for w, size, b in zip(self.window, sizes, self.before, strict=True))
+        return set(places) == {1} and max(self.dilations) == 1 and all(covers)
 
     def counted(self, axis: int, size: int, after: int, counts_padding: bool) -> np.ndarray:
         """Along an axis, the share of each window that lies where elements count."""

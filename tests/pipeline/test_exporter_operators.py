@@ -45,6 +45,13 @@ twin.CASES |= {
         ceil_mode=True,
         count_include_pad=True,
     ),
+    **{
+        f"nn.avg_pool2d of everything {padding} {counted}": twin.pool(
+            op.nn.avg_pool2d, pool_size=(12, 13), strides=4, padding=padding, count_include_pad=counted
+        )
+        for padding in ((0, 0, 3, 2), (2, 1, 1, 1))
+        for counted in (False, True)
+    },
     "nn.max_pool2d wide padding": twin.pool(op.nn.max_pool2d, pool_size=2, padding=2, dilation=3),
     "nn.adaptive_avg_pool1d equal": case(lambda x: op.nn.adaptive_avg_pool1d(x, 3), (1, 4, 9)),
     "nn.adaptive_avg_pool2d all": case(lambda x: op.nn.adaptive_avg_pool2d(x, (9, 11))),
@@ -124,6 +131,11 @@ PLAIN = {
         ["MatMul", "Add", "Add"],
     ),
     "global mean": (lambda x: op.mean(x, [2, 3], True), (IMAGE,), ["GlobalAveragePool"]),
+    "mean of everything": (
+        lambda x: op.nn.avg_pool2d(x, (10, 12), padding=(0, 0, 1, 1)),
+        (IMAGE,),
+        ["GlobalAveragePool"],
+    ),
     "flatten": (lambda x: op.reshape(x, (2, 396)), (IMAGE,), ["Flatten"]),
     "reshape to the same": (lambda x: op.nn.relu(op.reshape(x, IMAGE)), (IMAGE,), ["Relu"]),
     "ceil": (lambda x: op.nn.max_pool2d(x, 3, 2, ceil_mode=True), (IMAGE,), ["MaxPool"]),
