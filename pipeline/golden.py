@@ -30,14 +30,17 @@ def random_inputs(specs: Sequence[TensorSpec], seed: int) -> dict[str, np.ndarra
     return {spec.name: _random(generator, spec) for spec in specs}
 
 
-def onnx_golden(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> Golden:
+def onnx_golden(
+    model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray]
+) -> Golden:
     """Run a model in onnxruntime.
 
     Parameters
     ----------
     model : onnx.ModelProto
-        As the user gave it, but for fixed input sizes.
-    inputs : mapping of str to numpy.ndarray
+        As the user gave it, but for fixed input sizes, and for large weights that are fed to it.
+    inputs, weights : mapping of str to numpy.ndarray
+        What it is fed, without being copied.
 
     Raises
     ------
@@ -52,7 +55,7 @@ def onnx_golden(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> Gol
     extended.graph.output.extend(onnx.ValueInfoProto(name=name) for name in added)
     names = [*outputs, *added]
     try:
-        values = _session(extended).run(names, dict(inputs))
+        values = _session(extended).run(names, {**inputs, **weights})
     except Exception as error:
         raise ImportRefused(f"onnxruntime cannot run the model: {error}") from None
     found = {**inputs, **dict(zip(names, values, strict=True))}

@@ -21,9 +21,10 @@ from pipeline.importer.onnx_file import check_onnx, fix_input_shapes, network_in
 from pipeline.importer.onnx_names import layer_names, name_anonymous_weights
 from pipeline.importer.onnx_rules import correct, refuse_unsupported
 from pipeline.importer.onnx_traced import import_traced
-from pipeline.network import TensorSpec
+from pipeline.importer.onnx_weights import Weights, replace_all, with_weights_as_inputs
+from pipeline.network import Golden, TensorSpec
 
-Weights = dict[str, np.ndarray]
+Tensors = dict[str, tvm.runtime.Tensor]
 
 
 def import_onnx(path: Path, input_shapes: Mapping[str, tuple[int, ...]], seed: int) -> Imported:
@@ -42,23 +43,16 @@ def import_onnx(path: Path, input_shapes: Mapping[str, tuple[int, ...]], seed: i
     UserError
         If the file, the sizes or the operators do not allow it.
     """
-    model = read_onnx(path)
+    model, weights = read_onnx(path)
     refuse_unsupported(model)
-    check_onnx(model, path)
+    check_onnx(model, weights, path)
     fix_input_shapes(model, input_shapes)
-    source = onnx.ModelProto()
-    source.CopyFrom(model)
-    shapes = fold_constants(model)
-    correct(model, shapes, constants(model.graph))
-    inputs = tuple(_input_spec(value) for value in network_inputs(source.graph))
-    golden = onnx_golden(source, random_inputs(inputs, seed))
-    for output in model.graph.output:
-        if output.name not in shapes:
-            raise ImportRefused(f"the size of output {output.name!r} is known only at run time")
-    module, weights, layers = _to_relax(model, shapes)
+    inputs = tuple(_input_spec(value) for value in network_inputs(model.graph))
+    shapes, golden = _settle(model, weights, random_inputs(inputs, seed))
+    module, tensors, layers = _to_relax(model, weights, shapes)
     return Imported(
         module=module,
-        weights=weights,
+        weights=tensors,
         layers=layers,
         inputs=inputs,
         outputs=tuple(
@@ -70,17 +64,47 @@ def import_onnx(path: Path, input_shapes: Mapping[str, tuple[int, ...]], seed: i
     )
 
 
-def _to_relax(model: onnx.ModelProto, shapes: Shapes) -> tuple[tvm.IRModule, Weights, Layers]:
-    names = {tensor: layer for tensor, layer in layer_names(model.graph).items() if tensor in shapes}
-    name_anonymous_weights(model.graph)
-    _write_integers_as_nodes(model.graph)
-    module, values = import_traced(model, names)
+def _settle(
+    model: onnx.ModelProto, weights: Weights, inputs: Mapping[str, np.ndarray]
+) -> tuple[Shapes, Golden]:
+    """Fold and correct a model, and compute the golden values of what it was before."""
+    source = with_weights_as_inputs(model, weights)
+    given = dict(weights)
+    shapes = fold_constants(model, weights)
+    correct(model, shapes, constants(model.graph, weights))
+    golden = onnx_golden(source, inputs, given)
+    for output in model.graph.output:
+        if output.name not in shapes:
+            raise ImportRefused(f"the size of output {output.name!r} is known only at run time")
+    return shapes, golden
+
+
+def _to_relax(
+    model: onnx.ModelProto, weights: Weights, shapes: Shapes
+) -> tuple[tvm.IRModule, Tensors, Layers]:
+    """Convert the model; `weights` is empty afterwards, as no array is kept twice."""
+    graph = model.graph
+    names = {tensor: layer for tensor, layer in layer_names(graph).items() if tensor in shapes}
+    inputs = len(network_inputs(graph))
+    _name_anonymous(graph, weights)
+    _write_integers_as_nodes(graph)
+    module, values = import_traced(with_weights_as_inputs(model, weights), names)
     function = module["main"]
-    arrays = (function.attrs or {}).get("params", [])
-    params = function.params[int(function.attrs["num_input"]) :]
-    weights = {var.name: array.numpy() for var, array in zip(params, arrays, strict=True)}
+    fed = int(function.attrs["num_input"])
+    small = zip(function.params[fed:], (function.attrs or {}).get("params", []), strict=True)
+    tensors = {var.name: tensor for var, tensor in small}
+    tensors |= {name: tvm.runtime.tensor(weights.pop(name)) for name in list(weights)}
+    module["main"] = function.with_attr("num_input", inputs)
     layers = {values[tensor]: layer for tensor, layer in reversed(names.items())}
-    return module, weights, layers
+    return module, tensors, layers
+
+
+def _name_anonymous(graph: onnx.GraphProto, weights: Weights) -> None:
+    before = [initializer.name for initializer in graph.initializer]
+    name_anonymous_weights(graph)
+    for name, initializer in zip(before, graph.initializer, strict=True):
+        if name in weights:
+            weights[initializer.name] = weights.pop(name)
 
 
 def _write_integers_as_nodes(graph: onnx.GraphProto) -> None:
@@ -89,10 +113,8 @@ def _write_integers_as_nodes(graph: onnx.GraphProto) -> None:
     weights = [initializer for initializer in graph.initializer if initializer.data_type in floats]
     shapes = [initializer for initializer in graph.initializer if initializer.data_type not in floats]
     nodes = [onnx.helper.make_node("Constant", [], [shape.name], value=shape) for shape in shapes]
-    layers = list(graph.node)
-    del graph.initializer[:], graph.node[:]
-    graph.initializer.extend(weights)
-    graph.node.extend((*nodes, *layers))
+    replace_all(graph.initializer, weights)
+    replace_all(graph.node, [*nodes, *graph.node])
 
 
 def _input_spec(value: onnx.ValueInfoProto) -> TensorSpec:

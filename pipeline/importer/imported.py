@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +24,7 @@ class Imported:
     module : tvm.IRModule
         The parameters of `main` are the inputs (`num_input` of them), then the weights, under the names the
         user knows them by.
-    weights : dict of str to numpy.ndarray
+    weights : mapping of str to numpy.ndarray or tvm.runtime.Tensor
         By the names of those parameters.
     layers : dict of relax.Expr to str
         The user's name of the layer that a value of the module belongs to; no two layers have one name.
@@ -32,7 +33,7 @@ class Imported:
     """
 
     module: tvm.IRModule
-    weights: dict[str, np.ndarray]
+    weights: Mapping[str, np.ndarray | tvm.runtime.Tensor]
     layers: Layers
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]

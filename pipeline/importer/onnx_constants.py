@@ -16,22 +16,30 @@ from onnx.reference import ReferenceEvaluator
 from pipeline.errors import ImportRefused
 from pipeline.importer.onnx_ceil import POOLS, settle_ceil
 from pipeline.importer.onnx_file import attributes, describe, network_inputs
+from pipeline.importer.onnx_weights import (
+    MOST_ELEMENTS_OF_A_SHAPE,
+    Weights,
+    is_large,
+    placeholder,
+    replace_all,
+    with_weights_as_inputs,
+)
 
-INITIALIZERS_NEED_NO_INPUT = 4
 MOST_ELEMENTS = 2**28
-MOST_ELEMENTS_OF_A_SHAPE = 64
 REARRANGING = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 Shapes = dict[str, tuple[int, ...]]
 
 
-def fold_constants(model: onnx.ModelProto) -> Shapes:
+def fold_constants(model: onnx.ModelProto, weights: Weights) -> Shapes:
     """Replace constant nodes by initializers until nothing more can be replaced.
 
     Parameters
     ----------
     model : onnx.ModelProto
         With fixed input sizes; changed in place.
+    weights : dict of str to numpy.ndarray
+        Its large weights; changed in place, new ones come and unused ones go.
 
     Returns
     -------
@@ -39,17 +47,17 @@ def fold_constants(model: onnx.ModelProto) -> Shapes:
         The static shapes of the values of the graph that remains; a value whose shape is known only at run
         time is not in it.
     """
-    model.ir_version = max(model.ir_version, INITIALIZERS_NEED_NO_INPUT)
     while True:
-        shapes = _settled_shapes(model)
-        if not _fold_once(model, shapes):
-            _tidy(model.graph)
+        shapes = _settled_shapes(model, weights)
+        if not _fold_once(model, weights, shapes):
+            _tidy(model.graph, weights)
             return shapes
 
 
-def static_shapes(model: onnx.ModelProto) -> Shapes:
+def static_shapes(model: onnx.ModelProto, weights: Weights) -> Shapes:
     """Infer the shapes of all values, those that are fixed."""
-    inferred = onnx.shape_inference.infer_shapes(_without_large_weights(model), data_prop=True).graph
+    declared = with_weights_as_inputs(model, weights)
+    inferred = onnx.shape_inference.infer_shapes(declared, data_prop=True).graph
     shapes = {initializer.name: tuple(initializer.dims) for initializer in model.graph.initializer}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
         tensor = value.type.tensor_type
@@ -60,11 +68,11 @@ def static_shapes(model: onnx.ModelProto) -> Shapes:
     return shapes
 
 
-def _settled_shapes(model: onnx.ModelProto) -> Shapes:
+def _settled_shapes(model: onnx.ModelProto, weights: Weights) -> Shapes:
     """The static shapes after every pool with `ceil_mode` whose input has one is settled, first to last."""
     kept: set[str] = set()
     while True:
-        shapes = static_shapes(model)
+        shapes = static_shapes(model, weights)
         for node in model.graph.node:
             open_ceil = node.op_type in POOLS and attributes(node).get("ceil_mode", 0)
             if open_ceil and node.input[0] in shapes and node.output[0] not in kept:
@@ -75,34 +83,15 @@ def _settled_shapes(model: onnx.ModelProto) -> Shapes:
             return shapes
 
 
-def constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
-    """The initializers as numpy arrays."""
-    return {initializer.name: numpy_helper.to_array(initializer) for initializer in graph.initializer}
+def constants(graph: onnx.GraphProto, weights: Weights) -> dict[str, np.ndarray]:
+    """The initializers and the large weights as numpy arrays."""
+    small = [initializer for initializer in graph.initializer if initializer.name not in weights]
+    return {**weights, **{initializer.name: numpy_helper.to_array(initializer) for initializer in small}}
 
 
-def _without_large_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph with its weights as inputs: inference looks only at their shapes."""
+def _fold_once(model: onnx.ModelProto, weights: Weights, shapes: Shapes) -> bool:
     graph = model.graph
-    light = onnx.ModelProto()
-    light.CopyFrom(onnx.ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import))
-    light.graph.name = graph.name
-    light.graph.node.extend(graph.node)
-    light.graph.output.extend(graph.output)
-    names = {initializer.name for initializer in graph.initializer}
-    light.graph.input.extend(value for value in graph.input if value.name not in names)
-    for initializer in graph.initializer:
-        if math.prod(initializer.dims) <= MOST_ELEMENTS_OF_A_SHAPE:
-            light.graph.initializer.append(initializer)
-        else:
-            light.graph.input.append(
-                onnx.helper.make_tensor_value_info(initializer.name, initializer.data_type, initializer.dims)
-            )
-    return light
-
-
-def _fold_once(model: onnx.ModelProto, shapes: Shapes) -> bool:
-    graph = model.graph
-    known = constants(graph)
+    known = constants(graph, weights)
     folded: dict[str, np.ndarray] = {}
     kept = []
     for node in graph.node:
@@ -114,9 +103,14 @@ def _fold_once(model: onnx.ModelProto, shapes: Shapes) -> bool:
             known.update(results)
     if not folded:
         return False
-    del graph.node[:]
-    graph.node.extend(kept)
-    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in folded.items())
+    replace_all(graph.node, kept)
+    for name, array in folded.items():
+        data_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        if is_large(data_type, array.shape):
+            graph.initializer.append(placeholder(name, data_type, array.shape))
+            weights[name] = array
+        else:
+            graph.initializer.append(numpy_helper.from_array(array, name))
     return True
 
 
@@ -158,16 +152,15 @@ def _shape_value(node: onnx.NodeProto, shape: tuple[int, ...]) -> np.ndarray:
     return np.array(shape[limits.get("start", 0) : limits.get("end", len(shape))], np.int64)
 
 
-def _tidy(graph: onnx.GraphProto) -> None:
+def _tidy(graph: onnx.GraphProto, weights: Weights) -> None:
     """Drop unused initializers, and initializers from the inputs, where old files list them too."""
     used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
     for node in graph.node:
         used |= _names_in_subgraphs(node)
-    kept = [initializer for initializer in graph.initializer if initializer.name in used]
-    inputs = network_inputs(graph)
-    del graph.initializer[:], graph.input[:]
-    graph.initializer.extend(kept)
-    graph.input.extend(inputs)
+    replace_all(graph.input, network_inputs(graph))
+    replace_all(graph.initializer, [each for each in graph.initializer if each.name in used])
+    for name in weights.keys() - used:
+        del weights[name]
 
 
 def _names_in_subgraphs(node: onnx.NodeProto) -> set[str]:

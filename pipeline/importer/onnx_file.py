@@ -14,12 +14,16 @@ from google.protobuf.message import DecodeError
 from onnx import inliner
 
 from pipeline.errors import ImportRefused, ModelNotReadable, ShapeNeeded
+from pipeline.importer.onnx_weights import Weights, take_weights, with_weights_as_inputs
+
+INITIALIZERS_NEED_NO_INPUT = 4
+"""The version of ONNX's file format since which weights need not be listed as inputs."""
 
 Shape = tuple[int, ...]
 
 
-def read_onnx(path: Path) -> onnx.ModelProto:
-    """Load a model with its external data, its local functions inlined.
+def read_onnx(path: Path) -> tuple[onnx.ModelProto, Weights]:
+    """Load a model with its external data, its local functions inlined, its large weights beside it.
 
     Raises
     ------
@@ -34,10 +38,11 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         raise ModelNotReadable(f"{path} cannot be read: {error}") from None
     if not model.graph.node or not model.graph.output:
         raise ModelNotReadable(f"{path} holds no network, or is cut off: export it again")
-    return inliner.inline_local_functions(model) if model.functions else model
+    model.ir_version = max(model.ir_version, INITIALIZERS_NEED_NO_INPUT)
+    return take_weights(inliner.inline_local_functions(model) if model.functions else model)
 
 
-def check_onnx(model: onnx.ModelProto, path: Path) -> None:
+def check_onnx(model: onnx.ModelProto, weights: Weights, path: Path) -> None:
     """Check the model against ONNX's own rules, save that a value of the graph must declare its rank.
 
     Raises
@@ -45,8 +50,7 @@ def check_onnx(model: onnx.ModelProto, path: Path) -> None:
     ModelNotReadable
         With the first rule it breaks.
     """
-    checked = onnx.ModelProto()
-    checked.CopyFrom(model)
+    checked = with_weights_as_inputs(model, weights)
     for value in (*checked.graph.input, *checked.graph.output):
         if value.type.HasField("tensor_type"):
             value.type.tensor_type.shape.SetInParent()

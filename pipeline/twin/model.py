@@ -61,10 +61,9 @@ class Twin(torch.nn.Module):
     def __init__(self, module: tvm.IRModule):
         super().__init__()
         translation = _Translation(module)
-        self._program = translation.program(module["main"])
-        translation.raise_unsupported()
+        self._program = translation.checked_program()
         for name, constant in translation.constants.items():
-            value = torch.from_numpy(constant.value.numpy().copy())
+            value = torch.from_dlpack(constant.value).clone()
             if value.is_floating_point() and value.dim():
                 self.register_parameter(name, torch.nn.Parameter(value))
             else:
@@ -101,12 +100,8 @@ class Twin(torch.nn.Module):
         KeyError
             If no layer has one of the names.
         """
-        values: dict[str, Any] = {}
         constants = {**dict(self.named_parameters()), **dict(self.named_buffers())}
-        result = self._program.run(constants, inputs, set(at), values)
-        if missing := [name for name in at if name not in values]:
-            raise KeyError(f"no layer is called {', '.join(missing)}")
-        return tuple(_flatten(result)), values
+        return self._program.outputs(constants, inputs, at)
 
     def write_back(self, module: tvm.IRModule) -> tvm.IRModule:
         """Put the twin's values into a module.
@@ -140,7 +135,7 @@ class Twin(torch.nn.Module):
 
 
 def evaluate(module: tvm.IRModule, inputs: Sequence[np.ndarray], at: Sequence[str] = ()) -> list[np.ndarray]:
-    """Run a module in torch, without gradients.
+    """Run a module in torch, without gradients and without copying its constants.
 
     Parameters
     ----------
@@ -162,8 +157,12 @@ def evaluate(module: tvm.IRModule, inputs: Sequence[np.ndarray], at: Sequence[st
     KeyError
         If no layer has one of the names.
     """
+    translation = _Translation(module)
+    program = translation.checked_program()
+    constants = {name: torch.from_dlpack(each.value) for name, each in translation.constants.items()}
     with torch.inference_mode():
-        outputs, values = Twin(module).run([torch.from_numpy(np.array(array)) for array in inputs], at)
+        tensors = [torch.from_numpy(np.array(array)) for array in inputs]
+        outputs, values = program.outputs(constants, tensors, at)
     return [value.numpy() for value in (*outputs, *(values[name] for name in at))]
 
 
@@ -182,6 +181,15 @@ class _Program:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Program:
         return self
+
+    def outputs(
+        self, constants: Constants, inputs: Sequence[Tensor], at: Sequence[str]
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        values: dict[str, Any] = {}
+        result = self.run(constants, inputs, set(at), values)
+        if missing := [name for name in at if name not in values]:
+            raise KeyError(f"no layer is called {', '.join(missing)}")
+        return tuple(_flatten(result)), values
 
     def run(
         self, constants: Constants, inputs: Sequence[Any], wanted: set[str], values: dict[str, Any]
@@ -207,7 +215,13 @@ class _Translation:
         self.constants: dict[str, GenericConst] = {}
         self.used_by: dict[str, list[str]] = {}
 
-    def raise_unsupported(self) -> None:
+    def checked_program(self) -> _Program:
+        """The program of `main`, if all its operators can be translated."""
+        program = self.program(self._module["main"])
+        self._raise_unsupported()
+        return program
+
+    def _raise_unsupported(self) -> None:
         if self._unsupported:
             found = "; ".join(f"{what} in {_listed(layers)}" for what, layers in self._unsupported.items())
             raise UnsupportedOperators(f"operators without a translation: {found}")

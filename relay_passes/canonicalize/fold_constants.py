@@ -54,5 +54,7 @@ def fold_constants(module: tvm.IRModule, _context: tvm.transform.PassContext) ->
 
 
 def constant(value: np.ndarray) -> relax.Expr:
-    """A Relax constant of the same shape and type."""
-    return relax.const(value, str(value.dtype))
+    """A Relax constant of the same shape and type; a transposed view is copied once, into its memory."""
+    tensor = tvm.runtime.empty(value.shape, str(value.dtype))
+    np.copyto(np.from_dlpack(tensor), value)
+    return relax.const(tensor)

@@ -49,14 +49,14 @@ def test_onnx_outputs_before_and_after_the_softmax():
         helper.make_node("Softmax", ["z"], ["s"]),
         helper.make_node("Identity", ["s"], ["y"]),
     ]
-    golden = onnx_golden(onnx_model(nodes), inputs)
+    golden = onnx_golden(onnx_model(nodes), inputs, {})
     np.testing.assert_allclose(golden.logits["y"], 2 * inputs["x"], rtol=1e-6)
     np.testing.assert_allclose(golden.outputs["y"], softmax(2 * inputs["x"]), rtol=1e-5)
 
 
 def test_onnx_outputs_without_softmax_are_their_own_logits():
     nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Softmax", ["x"], ["p"])]
-    golden = onnx_golden(onnx_model(nodes, ("y", "p")), random_inputs([SPEC], 0))
+    golden = onnx_golden(onnx_model(nodes, ("y", "p")), random_inputs([SPEC], 0), {})
     assert golden.logits["y"] is golden.outputs["y"]
     np.testing.assert_array_equal(golden.logits["p"], golden.inputs["x"])
 
@@ -64,7 +64,7 @@ def test_onnx_outputs_without_softmax_are_their_own_logits():
 def test_what_onnxruntime_cannot_run_is_told_in_one_line():
     nodes = [helper.make_node("Reshape", ["x", "w"], ["y"])]
     with pytest.raises(ImportRefused, match="onnxruntime cannot run the model") as caught:
-        onnx_golden(onnx_model(nodes), random_inputs([SPEC], 0))
+        onnx_golden(onnx_model(nodes), random_inputs([SPEC], 0), {})
     assert "\n" not in str(caught.value)
 
 

@@ -96,7 +96,7 @@ def test_all_merges_keep_every_outputs_shape(case: Case):
     assert needs_retraining or case.entry.name not in {f"light_{name}" for name in RETRAINED}
 
 
-@pytest.mark.parametrize("case", map(named, QUICK), ids=QUICK, indirect=True)
+@pytest.mark.parametrize("case", [named(name) for name in QUICK], ids=QUICK, indirect=True)
 def test_it_can_be_inspected(case: Case, capsys: pytest.CaptureFixture[str]):
     assert run(["inspect", str(case.file), *case.entry.arguments]) == 0
     assert "Traceback" not in capsys.readouterr().err
