@@ -34,6 +34,8 @@ def respell_lrn(module: tvm.IRModule, _context: tvm.transform.PassContext) -> tv
 
 def _match(graph: Graph, var: relax.Var) -> tuple[relax.Expr, dict[str, float]] | None:
     """The normalised value and the parameters, if `var` ends an LRN chain."""
+    if graph.call(var, "divide") is None:
+        return None
     for build in (_onnx_pattern, _torch_pattern):
         parts = build()
         matched = graph.match(parts["root"], var)

@@ -47,6 +47,8 @@ def _operator(graph: Graph, var: relax.Var) -> Match | None:
 
 
 def _chain(graph: Graph, var: relax.Var) -> Match | None:
+    if graph.call(var, "where") is None:
+        return None
     x, zero, slope = wildcard(), is_const(), is_const()
     scaled = is_op("relax.multiply")(slope, x) | is_op("relax.multiply")(x, slope)
     matched = graph.match(is_op("relax.where")(is_op("relax.greater")(x, zero), x, scaled), var)
