@@ -56,11 +56,6 @@ class Kernel:
         return cls(convolution.name, (inputs, outputs), math.prod(taps), places, squares)
 
     @property
-    def is_small(self) -> bool:
-        """Whether inputs and outputs are too few to take any away."""
-        return not any(self.is_open)
-
-    @property
     def is_open(self) -> tuple[bool, bool]:
         """Whether inputs and outputs may get a lower rank."""
         return tuple(channels >= FEWEST_CHANNELS for channels in self.channels)
