@@ -18,7 +18,7 @@ from pipeline.golden import onnx_golden, random_inputs
 from pipeline.importer.imported import Imported, Layers
 from pipeline.importer.onnx_constants import Shapes, constants, fold_constants
 from pipeline.importer.onnx_file import check_onnx, fix_input_shapes, network_inputs, read_onnx
-from pipeline.importer.onnx_names import layer_names, name_anonymous_weights
+from pipeline.importer.onnx_names import layer_names, name_anonymous_weights, number_equal_nodes
 from pipeline.importer.onnx_rules import correct, refuse_unsupported
 from pipeline.importer.onnx_traced import import_traced
 from pipeline.importer.onnx_weights import Weights, replace_all, with_weights_as_inputs
@@ -47,6 +47,7 @@ def import_onnx(path: Path, input_shapes: Mapping[str, tuple[int, ...]], seed: i
     refuse_unsupported(model)
     check_onnx(model, weights, path)
     fix_input_shapes(model, input_shapes)
+    number_equal_nodes(model.graph)
     inputs = tuple(_input_spec(value) for value in network_inputs(model.graph))
     shapes, golden = _settle(model, weights, random_inputs(inputs, seed))
     module, tensors, layers = _to_relax(model, weights, shapes)

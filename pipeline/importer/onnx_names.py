@@ -23,6 +23,25 @@ ROLES = {1: "weight", 2: "bias"}
 VERSION = re.compile(r"_\d+$")
 
 
+def number_equal_nodes(graph: onnx.GraphProto) -> None:
+    """Tell nodes of one name apart, which onnxruntime refuses: the second `pool` becomes `pool_2`.
+
+    Parameters
+    ----------
+    graph : onnx.GraphProto
+        Changed in place; names of blanks alone are taken off.
+    """
+    taken = {node.name for node in graph.node}
+    seen: set[str] = set()
+    for node in graph.node:
+        if not node.name.strip():
+            node.name = ""
+        elif node.name in seen:
+            node.name = numbered(node.name, taken)
+            taken.add(node.name)
+        seen.add(node.name)
+
+
 def layer_names(graph: onnx.GraphProto) -> dict[str, str]:
     """The layer that each value belongs to.
 
@@ -41,7 +60,7 @@ def layer_names(graph: onnx.GraphProto) -> dict[str, str]:
     taken: set[str] = set()
     for node in graph.node:
         outputs = [value for value in node.output if value]
-        if node.name.strip():
+        if node.name:
             name = numbered(node.name, taken)
             layers.update(dict.fromkeys(outputs, name))
         else:

@@ -92,8 +92,8 @@ class NameTheRest:
     def transform_module(self, module: tvm.IRModule, _context: tvm.transform.PassContext) -> tvm.IRModule:
         """Name steps after what they became; number the layers that have no name, operator by operator."""
         graph = Graph(module)
-        names = self._of_steps(graph)
         biases = _biases(graph)
+        names = self._of_steps(graph, biases)
         count: Counter[str] = Counter()
         for var in graph.layers:
             if var.name in self.layer_of or not IMPORTERS_NAME.fullmatch(var.name):
@@ -106,7 +106,7 @@ class NameTheRest:
                 names[var] = f"{kind}_{count[kind]}"
         return _renamed(graph, names)
 
-    def _of_steps(self, graph: Graph) -> Names:
+    def _of_steps(self, graph: Graph, biases: Mapping[relax.Var, relax.Var]) -> Names:
         layers = {var: self.layer_of.get(var.name, var.name) for var in graph.layers}
         steps = [var for var, layer in layers.items() if layer != var.name]
         taken = {var.name for var in graph.layers if var not in steps}
@@ -115,7 +115,9 @@ class NameTheRest:
         taken.update(last)
         for var in steps:
             if var not in names:
-                names[var] = numbered(f"{layers[var]}.{_step(graph, var)}", taken)
+                is_own_bias = var in biases and layers[biases[var]] == layers[var]
+                step = "bias" if is_own_bias else _step(graph, var)
+                names[var] = numbered(f"{layers[var]}.{step}", taken)
                 taken.add(names[var])
         return names
 
