@@ -7,6 +7,7 @@ from tvm import relax
 from tvm.ir import assert_structural_equal
 
 from relay_passes.canonicalize import PHASES
+from relay_passes.canonicalize.name_layers import NameTheRest
 from relay_passes.graph import Constant, Graph
 
 RNG = np.random.default_rng(0)
@@ -81,7 +82,7 @@ def test_all_weights_are_constants_in_place(from_onnx):
     assert isinstance(convolution.args[1], Constant)
 
 
-@pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.info.name)
+@pytest.mark.parametrize("phase", (*PHASES, NameTheRest({})), ids=lambda phase: phase.info.name)
 def test_a_second_time_changes_nothing(from_onnx, phase):
     module = _caffe(from_onnx).module
     assert_structural_equal(phase(module), module, map_free_vars=True)

@@ -3,8 +3,11 @@ import pytest
 import torch
 from onnx.helper import make_node
 from torch import nn
+from tvm import relax
 
+from relay_passes import canonicalize
 from relay_passes.canonicalize.name_layers import layer_name
+from relay_passes.graph import Graph
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(1, 3, 8, 8)).astype("float32")
@@ -108,3 +111,116 @@ def test_biases_are_called_after_their_layer(from_onnx, names):
     }
     case = from_onnx([make_node("Conv", ["x", *weights], ["y"])], {"x": X}, weights)
     assert names(case.module) == ["c", "c.bias"]
+
+
+def _named(module, **layers):
+    """Canonical form with the user's layers of some values, which are found by their names in `module`."""
+    module["main"] = module["main"].with_attr("num_input", 1)
+    found = {var.name: var for var in Graph(module).value}
+    return canonicalize(module, {}, {found[name]: layer for name, layer in layers.items()})
+
+
+@pytest.fixture
+def chain(built):
+    """A function that makes a row of layers, called lv0, lv1 and so on, from functions of the one before."""
+
+    def made(*functions):
+        def compute(builder, x):
+            for index, function in enumerate(functions):
+                x = builder.emit(function(x), f"lv{index}")
+            return x
+
+        return built((1, 4, 8, 8), compute)
+
+    return made
+
+
+def test_the_result_carries_the_layers_name_and_steps_what_they_do(chain, names):
+    module = chain(
+        lambda x: relax.op.add(x, relax.const(3.0)),
+        lambda x: relax.op.nn.relu(x),
+        lambda x: relax.op.sigmoid(x),
+        lambda x: relax.op.tanh(x),
+    )
+    assert names(_named(module, lv0="a", lv1="a", lv3="b")) == ["a.add", "a", "b.sigmoid", "b"]
+
+
+def test_equal_steps_are_numbered(chain, names):
+    module = chain(relax.op.nn.relu, relax.op.tanh, relax.op.tanh, relax.op.tanh)
+    assert names(_named(module, lv3="a")) == ["a.relu", "a.tanh", "a.tanh_2", "a"]
+
+
+def test_the_last_step_that_remains_takes_the_layers_name(chain, names):
+    module = chain(
+        relax.op.tanh,
+        lambda x: relax.op.reshape(x, (4, 64)),
+        relax.op.sigmoid,
+        lambda x: relax.op.reshape(x, (4, 64)),
+        lambda x: relax.op.nn.pad(x, [0] * 4),
+    )
+    assert names(_named(module, lv0="first", lv4="soft")) == ["first", "soft.reshape", "soft"]
+
+
+def test_a_dropped_layer_leaves_the_name_of_what_it_read(chain, names):
+    module = chain(relax.op.tanh, lambda x: relax.op.nn.pad(x, [0] * 8), relax.op.sigmoid)
+    assert names(_named(module, lv0="a", lv1="dropout", lv2="b")) == ["a", "b"]
+
+
+def test_an_importers_name_may_be_a_users(chain, names):
+    module = chain(relax.op.tanh, relax.op.nn.relu, relax.op.sigmoid)
+    assert names(_named(module, lv0="lv1", lv1="gv")) == ["lv1", "gv", "sigmoid_1"]
+
+
+def test_a_users_name_may_look_like_a_step(chain, names):
+    module = chain(relax.op.nn.relu, relax.op.tanh, relax.op.nn.relu, relax.op.sigmoid)
+    assert names(_named(module, lv1="a.relu", lv3="a")) == ["a.relu.relu", "a.relu", "a.relu_2", "a"]
+
+
+def test_what_no_layer_stands_for_is_numbered(chain, names):
+    module = chain(relax.op.nn.relu, relax.op.tanh, relax.op.nn.relu)
+    assert names(_named(module)) == ["relu_1", "tanh_1", "relu_2"]
+
+
+def test_a_layer_whose_weights_are_constants_has_a_bias(chain, names):
+    kernel, shift = (relax.const(RNG.normal(size=s).astype("float32")) for s in ((2, 4, 1, 1), (1, 2, 1, 1)))
+    module = chain(lambda x: relax.op.nn.conv2d(x, kernel), lambda x: relax.op.add(x, shift))
+    assert names(_named(module, lv1="a")) == ["a", "a.bias"]
+
+
+def test_a_number_that_is_added_is_no_bias(chain, names):
+    half = relax.const(0.5)
+    module = chain(lambda x: relax.op.multiply(x, half), lambda x: relax.op.add(x, half))
+    assert names(_named(module, lv0="scaled", lv1="shifted")) == ["scaled", "shifted"]
+
+
+def test_a_batch_norm_of_constants_carries_its_layers_name(chain, names):
+    numbers = [relax.const(np.full(4, value, "float32")) for value in (2.0, 1.0, 0.5, 4.0)]
+    module = chain(
+        lambda x: relax.op.nn.batch_norm(x, *numbers, axis=1, training=False),
+        lambda y: relax.TupleGetItem(y, 0),
+    )
+    assert names(_named(module, lv1="bn")) == ["bn", "bn.shift"]
+
+
+def test_several_results_of_one_layer_are_numbered(built, names):
+    def compute(builder, x):
+        parts = builder.emit(relax.op.split(x, 2, axis=1), "parts")
+        first = builder.emit(relax.TupleGetItem(parts, 0), "first")
+        second = builder.emit(relax.TupleGetItem(parts, 1), "second")
+        return builder.emit(relax.op.add(second, first), "total")
+
+    module = built((1, 4, 8, 8), compute)
+    found = names(_named(module, first="split", second="split", total="sum"))
+    assert found == ["split", "split.0", "split.1", "sum"]
+
+
+def test_results_that_are_layers_of_their_own_keep_their_names(built, names):
+    def compute(builder, x):
+        parts = builder.emit(relax.op.split(x, 2, axis=1), "parts")
+        first = builder.emit(relax.TupleGetItem(parts, 0), "first")
+        second = builder.emit(relax.TupleGetItem(parts, 1), "second")
+        return builder.emit(relax.op.add(second, first), "total")
+
+    module = built((1, 4, 8, 8), compute)
+    found = names(_named(module, first="s1", second="s2", total="sum"))
+    assert found[1:] == ["s1", "s2", "sum"]
