@@ -82,7 +82,7 @@ def test_all_weights_are_constants_in_place(from_onnx):
     assert isinstance(convolution.args[1], Constant)
 
 
-@pytest.mark.parametrize("phase", (*PHASES, NameTheRest({})), ids=lambda phase: phase.info.name)
+@pytest.mark.parametrize("phase", [*PHASES, NameTheRest({})], ids=lambda phase: phase.info.name)
 def test_a_second_time_changes_nothing(from_onnx, phase):
     module = _caffe(from_onnx).module
     assert_structural_equal(phase(module), module, map_free_vars=True)
