@@ -18,7 +18,7 @@ from pipeline.golden import onnx_golden, random_inputs
 from pipeline.importer.imported import Imported, Layers
 from pipeline.importer.onnx_constants import Shapes, constants, fold_constants
 from pipeline.importer.onnx_file import check_onnx, fix_input_shapes, network_inputs, read_onnx
-from pipeline.importer.onnx_names import layer_names, name_anonymous_weights, number_equal_nodes
+from pipeline.importer.onnx_names import layer_names, name_weights, number_equal_nodes, rearranged_weights
 from pipeline.importer.onnx_rules import correct, refuse_unsupported
 from pipeline.importer.onnx_traced import import_traced
 from pipeline.importer.onnx_weights import Weights, replace_all, with_weights_as_inputs
@@ -49,8 +49,9 @@ def import_onnx(path: Path, input_shapes: Mapping[str, tuple[int, ...]], seed: i
     fix_input_shapes(model, input_shapes)
     number_equal_nodes(model.graph)
     inputs = tuple(_input_spec(value) for value in network_inputs(model.graph))
+    origins = rearranged_weights(model.graph)
     shapes, golden = _settle(model, weights, random_inputs(inputs, seed))
-    module, tensors, layers = _to_relax(model, weights, shapes)
+    module, tensors, layers = _to_relax(model, weights, shapes, origins)
     return Imported(
         module=module,
         weights=tensors,
@@ -81,13 +82,15 @@ def _settle(
 
 
 def _to_relax(
-    model: onnx.ModelProto, weights: Weights, shapes: Shapes
+    model: onnx.ModelProto, weights: Weights, shapes: Shapes, origins: Mapping[str, str]
 ) -> tuple[tvm.IRModule, Tensors, Layers]:
     """Convert the model; `weights` is empty afterwards, as no array is kept twice."""
     graph = model.graph
     names = {tensor: layer for tensor, layer in layer_names(graph).items() if tensor in shapes}
     inputs = len(network_inputs(graph))
-    _name_anonymous(graph, weights)
+    for old, new in name_weights(graph, origins).items():
+        if old in weights:
+            weights[new] = weights.pop(old)
     _write_integers_as_nodes(graph)
     module, values = import_traced(with_weights_as_inputs(model, weights), names)
     function = module["main"]
@@ -98,14 +101,6 @@ def _to_relax(
     module["main"] = function.with_attr("num_input", inputs)
     layers = {values[tensor]: layer for tensor, layer in reversed(names.items())}
     return module, tensors, layers
-
-
-def _name_anonymous(graph: onnx.GraphProto, weights: Weights) -> None:
-    before = [initializer.name for initializer in graph.initializer]
-    name_anonymous_weights(graph)
-    for name, initializer in zip(before, graph.initializer, strict=True):
-        if name in weights:
-            weights[initializer.name] = weights.pop(name)
 
 
 def _write_integers_as_nodes(graph: onnx.GraphProto) -> None:

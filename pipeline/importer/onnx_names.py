@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import onnx
 
+from pipeline.importer.onnx_constants import REARRANGING
 from relay_passes.canonicalize.name_layers import numbered
 
 ANONYMOUS = "onnx::"
+CONSTANTS = ("Constant", "ConstantOfShape")
 ROLES = {1: "weight", 2: "bias"}
 VERSION = re.compile(r"_\d+$")
 
@@ -83,19 +85,56 @@ def _unversioned(values: Iterable[str]) -> Callable[[str], str]:
     return named
 
 
-def name_anonymous_weights(graph: onnx.GraphProto) -> None:
-    """Rename the initializers that one named node alone reads, in place."""
+def rearranged_weights(graph: onnx.GraphProto) -> dict[str, str]:
+    """The weight that a value is a reshaped or transposed copy of, by the value's name."""
+    makers = {value: node for node in graph.node for value in node.output}
+    weights = {initializer.name for initializer in graph.initializer}
+    weights |= {value for value, node in makers.items() if node.op_type in CONSTANTS}
+    origins: dict[str, str] = {}
+    for node in graph.node:
+        if node.op_type in REARRANGING:
+            origin = origins.get(node.input[0], node.input[0])
+            if origin in weights:
+                origins[node.output[0]] = origin
+    return origins
+
+
+def name_weights(graph: onnx.GraphProto, origins: Mapping[str, str]) -> dict[str, str]:
+    """Call folded copies of a weight as the weight, and anonymous weights after the node that reads them.
+
+    Parameters
+    ----------
+    graph : onnx.GraphProto
+        With folded constants; changed in place.
+    origins : mapping of str to str
+        `rearranged_weights` of the graph before that.
+
+    Returns
+    -------
+    dict of str to str
+        The new name of each weight.
+    """
     readers: dict[str, list[tuple[onnx.NodeProto, int]]] = defaultdict(list)
     for node in graph.node:
         for index, name in enumerate(node.input):
             readers[name].append((node, index))
     taken = {initializer.name for initializer in graph.initializer} | readers.keys()
+    names: dict[str, str] = {}
     for initializer in graph.initializer:
         uses = readers[initializer.name]
-        if not initializer.name.startswith(ANONYMOUS) or len(uses) != 1:
-            continue
-        node, index = uses[0]
-        name = f"{node.name}.{ROLES.get(index)}"
-        if node.name and index in ROLES and name not in taken:
-            node.input[index] = initializer.name = name
+        name = origins.get(initializer.name) or _of_reader(initializer.name, uses)
+        if name is not None and name not in taken:
             taken.add(name)
+            names[initializer.name] = name
+            initializer.name = name
+            for node, index in uses:
+                node.input[index] = name
+    return names
+
+
+def _of_reader(weight: str, uses: list[tuple[onnx.NodeProto, int]]) -> str | None:
+    """The name of an anonymous weight that one named node alone reads."""
+    if not weight.startswith(ANONYMOUS) or len(uses) != 1:
+        return None
+    node, index = uses[0]
+    return f"{node.name}.{ROLES[index]}" if node.name and index in ROLES else None

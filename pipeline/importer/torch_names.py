@@ -33,7 +33,7 @@ class _Call:
         return cls(
             modules=tuple(path for path, _ in stack.values()),
             module_call=list(stack)[-1],
-            function=qualified.rpartition(".")[2],
+            function=qualified.rpartition(".")[2].strip("_"),
             function_call=function_call,
         )
 

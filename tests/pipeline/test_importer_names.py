@@ -197,6 +197,21 @@ def test_weights_as_nodes(load):
     assert names(load(nodes)) == ["/c", "r"]
 
 
+@pytest.mark.parametrize("channels", [4, 100])
+def test_a_weight_that_is_reshaped_first(load, channels):
+    """As Caffe's Scale arrives: its names have to last, however few channels there are."""
+    nodes = [
+        node("Conv", ["x", "conv_w"], ["a"], "n0"),
+        node("Unsqueeze", ["sc_w", "axes"], ["w"], "n1"),
+        node("Mul", ["a", "w"], ["m"], "n2"),
+        node("Unsqueeze", ["sc_b", "axes"], ["b"], "n3"),
+        node("Add", ["m", "b"], ["y"], "n4"),
+    ]
+    arrays = {"sc_w": weight(channels), "sc_b": weight(channels), "axes": np.array([1, 2])}
+    network = load(nodes, weights={"conv_w": weight(channels, 3, 3, 3), **arrays})
+    assert names(network) == ["conv", "sc", "sc.bias"]
+
+
 def test_a_gemm_with_factors_is_called_after_its_weight(load):
     nodes = [
         node("Flatten", ["x"], ["f"], "flat"),
