@@ -2,7 +2,7 @@
 
 A branch with a pool goes into the largest kernel that is at least the pool's window, a 1x1 branch into the
 smallest larger kernel; of equal kernels into the one that costs least. If all that takes more multiply-adds
-than it saves, branches are moved or left out, first the one for which that saves most.
+than it saves, branches are moved to where they cost less, and then left out, first the one that costs most.
 
 Branches of a single 1x1 convolution that are left side by side become one 1x1 convolution, which is exact.
 Where no larger kernel stands beside it, a pool branch joins them: its pool is dropped and the kernel stays,
@@ -92,8 +92,8 @@ def _worthwhile(fork: Fork, options: Options, chosen: dict[int, Branch]) -> dict
     """Branches moved or left out until the rest costs nothing, and then back in where that costs nothing."""
     macs = _macs_with(fork)
     while macs(chosen) > 0:
-        moved = min(_moves(options, chosen), key=macs)
-        chosen = moved if macs(moved) < macs(chosen) else {}
+        steps = (min(more, key=macs, default=chosen) for more in (_moves(options, chosen), _cuts(chosen)))
+        chosen = next((step for step in steps if macs(step) < macs(chosen)), {})
     for place, able in options.items():
         if place not in chosen:
             more = min(({**chosen, place: other} for other in able), key=macs)
@@ -102,9 +102,13 @@ def _worthwhile(fork: Fork, options: Options, chosen: dict[int, Branch]) -> dict
 
 
 def _moves(options: Options, chosen: dict[int, Branch]) -> Iterator[dict[int, Branch]]:
-    for place in chosen:
-        yield {other: absorber for other, absorber in chosen.items() if other != place}
-        yield from ({**chosen, place: absorber} for absorber in options[place])
+    """The same with one branch in another of its absorbers."""
+    return ({**chosen, place: absorber} for place in chosen for absorber in options[place])
+
+
+def _cuts(chosen: dict[int, Branch]) -> Iterator[dict[int, Branch]]:
+    """The same without one of the branches."""
+    return ({place: chosen[place] for place in chosen if place != left_out} for left_out in chosen)
 
 
 def _macs_with(fork: Fork) -> Callable[[Absorbers], int]:

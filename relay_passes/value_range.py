@@ -12,7 +12,7 @@ import math
 from tvm import relax
 
 from relay_passes.convolution import ChannelLayer
-from relay_passes.graph import Graph, operator_of, variables
+from relay_passes.graph import Constant, Graph, operator_of, variables
 
 Range = tuple[float, float]
 UNKNOWN: Range = (-math.inf, math.inf)
@@ -48,7 +48,13 @@ def _kept_from(graph: Graph, var: relax.Var) -> list[relax.Var]:
     """The layers whose bounds a layer keeps."""
     value = graph.value.get(var)
     keeps = not isinstance(value, relax.Call) or operator_of(value) in KEEPING
-    return variables(value) if value is not None and keeps else []
+    return variables(value) if value is not None and keeps and not _reads_constants(value) else []
+
+
+def _reads_constants(value: relax.Expr) -> bool:
+    if isinstance(value, relax.Call | relax.Tuple):
+        return any(map(_reads_constants, value.args if isinstance(value, relax.Call) else value.fields))
+    return isinstance(value, Constant)
 
 
 def _range(value: relax.Expr | None, sources: list[Range]) -> Range:

@@ -2,28 +2,40 @@ import pytest
 import torch
 from torch import nn
 
-from relay_passes.branch_block import branch_at, groups_of, taps_of
+from relay_passes.branch_block import Branch, branch_at, channel_split, forks_of
 from relay_passes.graph import Graph
 from relay_passes.merge_plan import Reason
 
 
 class Block(nn.Module):
-    def __init__(self, *branches):
+    def __init__(self, *branches, stem=None):
         super().__init__()
+        self.stem = stem or nn.Identity()
         self.branches = nn.ModuleList(branches)
 
     def forward(self, x):
+        x = self.stem(x)
         return torch.cat([branch(x) for branch in self.branches], 1)
+
+
+def _found(from_torch, net, channels=4):
+    graph = Graph(from_torch(net, torch.randn(1, channels, 8, 8)).module)
+    operands = graph.joined_channels(graph.layers[-1])
+    return graph, [branch_at(graph, operand, place) for place, operand in enumerate(operands)]
 
 
 @pytest.fixture
 def branches_of(from_torch):
-    def branches(*layers, size=8):
-        graph = Graph(from_torch(Block(*layers), torch.randn(1, 4, size, size)).module)
-        operands = graph.joined_channels(graph.layers[-1])
-        return [branch_at(graph, operand, place) for place, operand in enumerate(operands)]
+    return lambda *layers, **options: _found(from_torch, Block(*layers, **options))[1]
 
-    return branches
+
+@pytest.fixture
+def forks_in(from_torch):
+    def forks(*layers, untrained=frozenset(), **options):
+        graph, branches = _found(from_torch, Block(*layers, **options))
+        return forks_of(graph, branches, untrained)
+
+    return forks
 
 
 def _conv(kernel, outputs=3, inputs=4, **options):
@@ -35,13 +47,16 @@ DEEP = nn.Sequential(_conv(1, 6), nn.ReLU(), _conv(5, 3, 6), nn.ReLU())
 
 
 def test_a_branch_and_its_parts(branches_of):
-    pooled, deep = branches_of(POOLED, DEEP)
-    assert (pooled.is_small, deep.is_small) == (True, False)
+    pooled, deep, pixel = branches_of(POOLED, DEEP, _conv(1))
+    assert [branch.is_small for branch in (pooled, deep, pixel)] == [True, False, True]
+    assert [branch.is_large for branch in (pooled, deep, pixel)] == [False, True, False]
+    assert [branch.is_pixel for branch in (pooled, deep, pixel)] == [False, False, True]
     assert (len(pooled.blocks), len(deep.blocks)) == (1, 2)
     assert [var.name for var in pooled.vars] == ["max_pool2d_1", "branches.0.1", "branches.0.1.bias"]
     assert pooled.source.same_as(deep.source)
     assert [branch.channels for branch in (pooled, deep)] == [3, 3]
     assert (pooled.last.kernel, deep.last.kernel) == ((1, 1), (5, 5))
+    assert (pooled.reducer, deep.reducer.name, deep.first.name) == (None, "branches.1.0", "branches.1.0")
 
 
 def test_strides_multiply(branches_of):
@@ -51,52 +66,76 @@ def test_strides_multiply(branches_of):
     assert (pooled.strides, deep.strides) == ((4, 4), (4, 4))
 
 
-def test_a_1x1_goes_into_the_smallest_and_a_pool_into_the_largest(branches_of):
-    branches = branches_of(_conv(5), _conv(1), _conv(3), nn.Sequential(nn.MaxPool2d(3, 1, 1), _conv(1)))
-    groups = groups_of(branches)
-    absorbed = {group.absorber.place: [branch.place for branch in group.absorbed] for group in groups}
-    assert absorbed == {0: [3], 2: [1]}
-    assert [[member.place for member in group.members] for group in groups] == [[0, 3], [1, 2]]
+def test_a_pool_alone_stands_for_an_identity(branches_of):
+    _, largest, mean = branches_of(
+        _conv(3), nn.MaxPool2d(3, 1, 1), nn.AvgPool2d(3, 1, 1), stem=nn.Hardtanh(1, 2)
+    )
+    assert (largest.is_pool_alone, largest.is_small, largest.name) == (True, True, "max_pool2d_1")
+    assert largest.last.weight[:, :, 0, 0].tolist() == torch.eye(4).tolist()
+    assert [var.name for var in largest.vars] == ["max_pool2d_1"]
+    assert (largest.values, mean.values) == ((1, 2), (0, 2))
+    assert (largest.averages, mean.averages) == (False, True)
 
 
-def test_of_equal_kernels_the_shorter_row_takes_the_1x1(branches_of):
-    deep = nn.Sequential(_conv(1, 6), _conv(3, 6, 6), _conv(3, 3, 6))
-    groups = groups_of(branches_of(deep, nn.Sequential(_conv(1, 6), _conv(3, 3, 6)), _conv(1)))
-    assert {group.absorber.place: len(group.absorbed) for group in groups} == {0: 0, 1: 1}
+def test_what_is_no_branch(from_torch):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = _conv(1), _conv(3)
+
+        def forward(self, x):
+            return torch.cat([self.a(x), x, self.b(x).sin()], 1) + self.b(x).mean(), self.a(x)
+
+    graph = Graph(from_torch(Net(), torch.randn(1, 4, 8, 8)).module)
+    concat = next(var for var in graph.layers if graph.joined_channels(var))
+    found = [branch_at(graph, operand, i) for i, operand in enumerate(graph.joined_channels(concat))]
+    assert isinstance(found[0], Branch)
+    assert [reason for reason, _ in found[1:]] == [Reason.NO_WEIGHTS, Reason.NO_WEIGHTS]
 
 
-def test_the_next_in_size_takes_what_the_first_cannot(branches_of):
-    grouped = _conv(3, 4, groups=4)
-    groups = groups_of(branches_of(_conv(1), grouped, _conv(5)))
-    assert {group.absorber.place: len(group.absorbed) for group in groups} == {1: 0, 2: 1}
+def test_a_part_of_a_convolution_is_cut(from_torch):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = _conv(1), _conv(3)
+
+        def forward(self, x):
+            first, second = self.a(x).split([1, 2], 1)
+            return torch.cat([first, self.b(x), second], 1)
+
+    graph, branches = _found(from_torch, Net())
+    assert [branch.is_cut for branch in branches] == [True, False, True]
+    assert [branch.is_small for branch in branches] == [False, False, False]
+    assert channel_split(graph, graph.layers[0]) is None
 
 
-def test_the_first_refusal_is_told(branches_of):
-    assert groups_of(branches_of(_conv(1), _conv(3, 4, groups=4)))[0] is Reason.GROUPED
+def test_branches_fork_where_they_start(forks_in):
+    deep = nn.Sequential(nn.Tanhshrink(), _conv(3))
+    forks = forks_in(_conv(1), deep, _conv(5))
+    assert [[branch.place for branch in fork.branches] for fork in forks] == [[0, 2], [1]]
 
 
-def test_shrinking_only_where_a_1x1_is_taken_in_behind_a_reducer(branches_of):
-    with_pool = groups_of(branches_of(DEEP, nn.Sequential(*POOLED, nn.ReLU())))
-    with_pixel = groups_of(branches_of(DEEP, nn.Sequential(_conv(1), nn.ReLU())))
-    without_reducer = groups_of(branches_of(_conv(3), _conv(1)))
-    assert [group.shrinks for group in (*with_pool, *with_pixel, *without_reducer)] == [False, True, False]
-    assert [group.changed for group in (*with_pool, *with_pixel, *without_reducer)] == [
-        ("branches.0.2",),
-        ("branches.0.0", "branches.0.2"),
-        ("branches.0",),
-    ]
-    assert [group.is_exact for group in (*with_pool, *with_pixel, *without_reducer)] == [False, False, True]
+def test_a_squeeze_that_only_the_branches_read(forks_in):
+    stem = nn.Sequential(_conv(1), nn.ReLU())
+    (fork,) = forks_in(_conv(1, 3, 3), nn.Sequential(nn.MaxPool2d(3, 1, 1), _conv(1, 3, 3)), stem=stem)
+    assert fork.squeeze.convolution.name == "stem.0"
+    (fork,) = forks_in(_conv(1, 3, 3), _conv(3, 3, 3), stem=stem, untrained={"stem.0"})
+    assert fork.squeeze is None
 
 
-def test_the_taps_of_a_branch(branches_of):
-    large, pixel, pooled, even = branches_of(_conv(5), _conv(1), POOLED, nn.Conv2d(4, 3, 3, padding=1))
-    assert taps_of(large, pixel) == (slice(2, 3, 1), slice(2, 3, 1))
-    assert taps_of(large, pooled) == (slice(2, 3, 1), slice(2, 3, 1))
-    assert taps_of(large, even) == (slice(1, 4, 1), slice(1, 4, 1))
-    assert taps_of(even, large) == (None, None)
-
-
-def test_a_convolution_behind_a_strided_pool_has_its_taps_apart(branches_of):
-    pooled = nn.Sequential(nn.MaxPool2d(1, 2), nn.Conv2d(4, 3, 3, padding=1))
-    large, small = branches_of(nn.Conv2d(4, 3, 7, stride=2, padding=3), pooled)
-    assert taps_of(large, small) == (slice(1, 6, 2), slice(1, 6, 2))
+@pytest.mark.parametrize(
+    ("branches", "stem"),
+    [
+        ([_conv(1, 3, 3), _conv(3, 3, 3)], _conv(3)),
+        ([_conv(1, 3, 4), _conv(3, 3, 4)], _conv(1, 4, groups=2)),
+        ([_conv(1, 3, 3), _conv(3, 3, 3, groups=3)], _conv(1)),
+        ([_conv(3, 3, 3), nn.MaxPool2d(3, 1, 1)], _conv(1)),
+        ([_conv(3, 3, 3), _conv(1, 3, 3), nn.Tanh()], _conv(1)),
+        ([_conv(3), _conv(1)], None),
+    ],
+    ids=["3x3", "grouped", "read by groups", "read by a pool alone", "read by a stranger", "the input"],
+)
+def test_no_squeeze(from_torch, branches, stem):
+    graph, found = _found(from_torch, Block(*branches, stem=stem))
+    own = [branch for branch in found if isinstance(branch, Branch)]
+    assert [fork.squeeze for fork in forks_of(graph, own, frozenset())] == [None]
