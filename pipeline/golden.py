@@ -16,6 +16,7 @@ import torch
 
 from pipeline.errors import ImportRefused
 from pipeline.network import Golden, TensorSpec
+from pipeline.torch_threads import one_thread
 
 ONNX_SQUASHING = ("LogSoftmax", "Sigmoid", "Softmax")
 TORCH_SQUASHING = (
@@ -120,6 +121,7 @@ def _softmax_inputs(graph: onnx.GraphProto) -> dict[str, str]:
 def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -139,7 +141,7 @@ def _run(
         torch.from_numpy(np.array(inputs[spec.arg.name])) if spec.arg.name in inputs else lifted[spec.target]
         for spec in program.graph_signature.input_specs
     ]
-    with torch.no_grad():
+    with one_thread(), torch.no_grad():
         interpreter = _Recorder(program.graph_module, wanted)
         interpreter.run(*arguments)
     return interpreter.values

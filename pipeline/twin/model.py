@@ -20,6 +20,7 @@ from tvm import relax
 from tvm.ir import GenericConst
 
 from pipeline.errors import UserError
+from pipeline.torch_threads import one_thread
 from pipeline.twin.operators import COMPOSITES, OPERATORS
 
 Constants = dict[str, Tensor]
@@ -160,7 +161,7 @@ def evaluate(module: tvm.IRModule, inputs: Sequence[np.ndarray], at: Sequence[st
     translation = _Translation(module)
     program = translation.checked_program()
     constants = {name: torch.from_dlpack(each.value) for name, each in translation.constants.items()}
-    with torch.inference_mode():
+    with one_thread(), torch.inference_mode():
         tensors = [torch.from_numpy(np.array(array)) for array in inputs]
         outputs, values = program.outputs(constants, tensors, at)
     return [value.numpy() for value in (*outputs, *(values[name] for name in at))]
