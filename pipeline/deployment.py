@@ -23,16 +23,16 @@ from pipeline.defaults import TRIALS
 from pipeline.errors import UserError
 from pipeline.files import check_replaceable, check_writable, fresh_directory
 from pipeline.importer import load_network
+from pipeline.merging import MergedNetwork, MergeRequest, merge_verified, original_in
 from pipeline.network import Network
 from pipeline.report.collect import collect
-from pipeline.report.model import Compared, Report, Verification
+from pipeline.report.model import Compared, Report
 from pipeline.report.render import PAGES, write_report
-from pipeline.twin import evaluate
-from pipeline.verification import tolerance_for, verify
-from relay_passes import MergePlan, apply_plan, plan_merges
+from pipeline.verification import tolerance_for
 
 RUNS = 50
 ORIGINAL, MERGED = "original", "merged"
+EXACT_MERGES = MergeRequest()
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def deploy(
     example_inputs: Any = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     trials: int = TRIALS,
-    structure_only: bool = False,
+    request: MergeRequest = EXACT_MERGES,
     threads: int | None = None,
     database: str | os.PathLike[str] | None = None,
     seed: int = 0,
@@ -83,8 +83,9 @@ def deploy(
         A name from `deeprebirth targets`.
     trials : int
         Candidates to measure for each of the two networks, those that the database holds included.
-    structure_only : bool
-        Also make the merges that need retraining. The result is for timing only, and marked so.
+    request : MergeRequest
+        The merges to make; by default all exact ones. With others, the result is for timing only, and marked
+        so.
     threads : int, optional
         Cores to use on the device; by default all.
     database : path, optional
@@ -101,7 +102,7 @@ def deploy(
     Raises
     ------
     UserError
-        The model, the target or the output directory cannot be used.
+        The model, the target, the request or the output directory cannot be used.
     targets.TargetError
         The target is unknown, or its compiler is missing.
     tuning.TuningError
@@ -118,16 +119,15 @@ def deploy(
     network = load_network(model, example_inputs=example_inputs, input_shapes=input_shapes, seed=seed)
     with progress or Progress(quiet=True) as shown:
         shown.stage("Merging")
-        plan = plan_merges(network.module)
-        plan = plan if structure_only else plan.exact_only()
-        candidates, merge_check = _candidates(network, plan)
+        merged = merge_verified(network, request)
+        candidates = _candidates(network, merged)
         with tuning.LocalSession(info) as session:
             inputs = list(network.golden.inputs.values())
             build = Builder(inputs, info, session, records, trials, seed, shown)
             built = Compared[Any](original=build(candidates.original), merged=build(candidates.merged))
             shown.stage("Measuring both alternately")
             times = _measure(session, inputs, built)
-        report = collect(network, info, session.threads, plan, built, times, merge_check)
+        report = collect(network, info, session.threads, merged, built, times)
         shown.stage("Writing and verifying the bundles")
         _hand_over(out, report, network, built)
     return Deployment(report, out)
@@ -143,19 +143,11 @@ def _usable_target(name: str, threads: int | None, trials: int) -> targets.Targe
     return info.with_threads(threads)
 
 
-def _candidates(network: Network, plan: MergePlan) -> tuple[Compared[Candidate], Verification]:
-    """The original and the merged network; what the exact merges compute is compared with the original."""
-    inputs = list(network.golden.inputs.values())
-    reference, against = network.golden.outputs, f"the original in {network.framework}"
-    exact = apply_plan(network.module, plan.exact_only())
-    check = verify("network with its exact merges", against, reference, evaluate(exact, inputs))
-    merged = Candidate(MERGED, exact, reference, against)
-    if not all(candidate.exact for candidate in plan.candidates):
-        module = apply_plan(network.module, plan)
-        own = dict(zip(reference, evaluate(module, inputs), strict=True))
-        merged = Candidate(MERGED, module, own, "the merged network in torch")
-    original = Candidate(ORIGINAL, network.module, reference, against)
-    return Compared[Any](original=original, merged=merged), check
+def _candidates(network: Network, merged: MergedNetwork) -> Compared[Candidate]:
+    original = Candidate(ORIGINAL, network.module, network.golden.outputs, original_in(network))
+    return Compared[Any](
+        original=original, merged=Candidate(MERGED, merged.module, merged.reference, merged.against)
+    )
 
 
 def _measure(session: tuning.Session, inputs: list[Any], built: Compared[Built]) -> Compared[tuning.Latency]:

@@ -8,8 +8,21 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.errors import UserError
 from pipeline.importer import load_network
-from relay_passes import Cost, Layer, MergePlan, apply_plan, cost, layer_table, plan_merges
+from pipeline.merging import MergeRequest, Profile, merge_network
+from relay_passes import (
+    ESTIMATED,
+    Cost,
+    Layer,
+    MergePlan,
+    cost,
+    estimated_times,
+    layer_table,
+    with_time_shares,
+)
+
+EVERY_MERGE = MergeRequest(retraining=True)
 
 
 class Inspection(BaseModel):
@@ -30,6 +43,8 @@ def inspect(
     *,
     example_inputs: Any = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    request: MergeRequest = EVERY_MERGE,
+    profile: Profile | None = None,
 ) -> Inspection:
     """Import a model and plan its merges.
 
@@ -37,6 +52,10 @@ def inspect(
     ----------
     model, example_inputs, input_shapes
         As for `pipeline.load_network`.
+    request : MergeRequest
+        Which merges are wanted; by default all.
+    profile : Profile, optional
+        What each layer takes. Without it, shares of time are estimated, and the plan says so.
 
     Returns
     -------
@@ -46,15 +65,28 @@ def inspect(
     Raises
     ------
     UserError
-        The model cannot be imported.
+        The model cannot be imported, the request or the profile does not fit it.
     """
     network = load_network(model, example_inputs=example_inputs, input_shapes=input_shapes)
-    plan = plan_merges(network.module)
+    layers = layer_table(network.module)
+    merged = merge_network(network, request)
+    times, source = _times(layers, profile) if profile else (estimated_times(network.module), ESTIMATED)
     return Inspection(
         name=network.name,
         framework=network.framework,
-        layers=layer_table(network.module),
-        plan=plan,
+        layers=layers,
+        plan=with_time_shares(merged.plan, times, source),
         original=cost(network.module),
-        merged=cost(apply_plan(network.module, plan)),
+        merged=cost(merged.module),
     )
+
+
+def _times(layers: tuple[Layer, ...], profile: Profile) -> tuple[Mapping[str, float], str]:
+    names = {layer.name for layer in layers}
+    times = {name: time for name, time in profile.milliseconds.items() if name in names}
+    if not sum(times.values()):
+        unknown = next(iter(profile.milliseconds))
+        raise UserError(
+            f"the profile is of another network: it has {unknown!r}, and none of this one's layers"
+        )
+    return times, profile.measured_on

@@ -58,7 +58,7 @@ class Selection:
         return tuple(
             pattern
             for pattern in patterns
-            if pattern not in Kind and not any(_stands_for(pattern, entry) for entry in entries)
+            if pattern not in list(Kind) and not any(_stands_for(pattern, entry) for entry in entries)
         )
 
 

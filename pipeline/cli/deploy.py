@@ -6,7 +6,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pipeline.cli.options import JsonOption, ModelArgument, ShapeOption, input_shapes
+from pipeline.cli.options import (
+    JsonOption,
+    ModelArgument,
+    OnlyOption,
+    PlanOption,
+    ShapeOption,
+    SkipOption,
+    StructureOnlyOption,
+    input_shapes,
+    merge_request,
+)
 from pipeline.defaults import TRIALS
 
 
@@ -15,9 +25,10 @@ def deploy(
     out: Annotated[Path, typer.Option(help="The directory to write.")] = Path("deployed"),
     target: Annotated[str, typer.Option(help="What to build for; see `deeprebirth targets`.")] = "host",
     trials: Annotated[int, typer.Option(help="Candidates to measure for each of the two networks.")] = TRIALS,
-    structure_only: Annotated[
-        bool, typer.Option("--structure-only", help="Also make merges that need retraining; for timing only.")
-    ] = False,
+    structure_only: StructureOnlyOption = False,
+    only: OnlyOption = [],  # noqa: B006
+    skip: SkipOption = [],  # noqa: B006
+    plan: PlanOption = None,
     threads: Annotated[int | None, typer.Option(help="Cores to use; by default all.")] = None,
     input_shape: ShapeOption = [],  # noqa: B006
     database: Annotated[
@@ -41,7 +52,7 @@ def deploy(
         target=target,
         input_shapes=input_shapes(input_shape),
         trials=trials,
-        structure_only=structure_only,
+        request=merge_request(only, skip, plan, retraining=structure_only),
         threads=threads,
         database=database,
         seed=seed,

@@ -2,11 +2,14 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.merging import MergeRequest
 
 SHAPE = re.compile(r"^(?P<name>.+):(?P<sizes>\d+(x\d+)*)$")
 
@@ -22,7 +25,44 @@ ShapeOption = Annotated[
         "--input-shape", metavar="NAME:1x3x224x224", help="Fix the sizes of an input that leaves them open."
     ),
 ]
+StructureOnlyOption = Annotated[
+    bool, typer.Option("--structure-only", help="Also make merges that need retraining; for timing only.")
+]
+OnlyOption = Annotated[
+    list[str],
+    typer.Option(
+        "--only", metavar="MERGE", help="Make only these merges: names (with *) or kinds; repeatable."
+    ),
+]
+SkipOption = Annotated[
+    list[str],
+    typer.Option(
+        "--skip", metavar="MERGE", help="Leave these merges out: names (with *) or kinds; repeatable."
+    ),
+]
+PlanOption = Annotated[
+    Path | None,
+    typer.Option("--plan", help="Make the merges of this plan, written by `inspect --save-plan` and edited."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+def merge_request(only: list[str], skip: list[str], plan: Path | None, *, retraining: bool) -> "MergeRequest":
+    """What the options for merging ask for.
+
+    Raises
+    ------
+    UserError
+        The plan cannot be read.
+    """
+    from pipeline.merging import MergeRequest, read_plan
+
+    return MergeRequest(
+        retraining=retraining,
+        only=tuple(only),
+        skip=tuple(skip),
+        plan=None if plan is None else read_plan(plan),
+    )
 
 
 def input_shapes(given: list[str]) -> dict[str, tuple[int, ...]]:

@@ -3,5 +3,16 @@
 from pipeline.merging.plan_file import read_plan, write_plan
 from pipeline.merging.profile_file import Profile, read_profile
 from pipeline.merging.request import MergeRequest, merge_network
+from pipeline.merging.verified import MergedNetwork, merge_verified, original_in
 
-__all__ = ["MergeRequest", "Profile", "merge_network", "read_plan", "read_profile", "write_plan"]
+__all__ = [
+    "MergeRequest",
+    "MergedNetwork",
+    "Profile",
+    "merge_network",
+    "merge_verified",
+    "original_in",
+    "read_plan",
+    "read_profile",
+    "write_plan",
+]

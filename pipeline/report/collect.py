@@ -9,6 +9,7 @@ from typing import Any
 import targets
 import tuning
 from pipeline.building import Built
+from pipeline.merging import MergedNetwork
 from pipeline.network import Network, TensorSpec
 from pipeline.report.model import (
     FOR_TIMING_ONLY,
@@ -24,7 +25,6 @@ from pipeline.report.model import (
     Tensor,
     Totals,
     Tuning,
-    Verification,
     speedup_of,
 )
 from relay_passes import MergePlan, cost
@@ -36,10 +36,9 @@ def collect(
     network: Network,
     target: targets.TargetInfo,
     threads: int,
-    plan: MergePlan,
+    merged: MergedNetwork,
     built: Compared[Built],
     times: Compared[tuning.Latency],
-    merge_check: Verification,
 ) -> Report:
     """Make the report.
 
@@ -51,12 +50,10 @@ def collect(
         What was built for, and measured on.
     threads : int
         Cores that were used.
-    plan : MergePlan
-        The merges that were made, and the refusals.
+    merged : MergedNetwork
+        What was merged and refused.
     built, times
         Of the original and the merged network.
-    merge_check : Verification
-        The exact merges against the original, before anything was compiled.
     """
     device = Device(measured_on=target.measured_on(), emulated=target.emulated, threads=threads)
     both = (built.original, built.merged)
@@ -64,7 +61,7 @@ def collect(
         original=_latency(times.original, built.original), merged=_latency(times.merged, built.merged)
     )
     speedup, note = speedup_of(latency, device)
-    untrained = any(not candidate.exact for candidate in plan.candidates)
+    untrained = not merged.is_exact
     return Report(
         structure_only=untrained,
         notices=(FOR_TIMING_ONLY,) if untrained else (),
@@ -78,14 +75,14 @@ def collect(
         target=Target(name=target.name, triple=target.triple, cpu=_cpu(target), threads=threads),
         device=device,
         versions={package: metadata.version(package) for package in VERSIONED},
-        merges=_merges(plan),
-        refusals=_refusals(plan),
+        merges=_merges(merged.plan),
+        refusals=_refusals(merged.plan),
         totals=_compared(Totals, _totals, both),
         latency_ms=latency,
         speedup=speedup,
         speedup_note=note,
         memory=_compared(Memory, _memory, both),
-        verification=(merge_check, *(each.verification for each in both)),
+        verification=(merged.check, *(each.verification for each in both)),
         tuning=_compared(Tuning, _tuning, both),
     )
 

@@ -12,6 +12,7 @@ from pipeline import deploy
 from pipeline.bundle import read_bundle
 from pipeline.console import Progress
 from pipeline.errors import UserError
+from pipeline.merging import MergeRequest
 from pipeline.report.model import ACCURACY_NOT_MEASURED, FOR_TIMING_ONLY, Report
 from targets import TargetError
 
@@ -67,7 +68,9 @@ def test_exact_merges_only_without_data(small_module: nn.Module, tmp_path: Path)
 
 def test_structure_only_is_marked_wherever_it_goes(small_onnx: Path, tmp_path: Path):
     out = tmp_path / "ausgabe ü"
-    report = deploy(small_onnx, out=out, trials=TRIALS, structure_only=True, database=tmp_path / "d b").report
+    report = deploy(
+        small_onnx, out=out, trials=TRIALS, request=MergeRequest(retraining=True), database=tmp_path / "d b"
+    ).report
 
     assert [merge.name for merge in report.merges if not merge.exact] == ["stem"]
     assert report.structure_only
@@ -92,13 +95,14 @@ def test_structure_only_is_marked_wherever_it_goes(small_onnx: Path, tmp_path: P
 
 def test_a_library_that_differs_is_not_handed_over(small_onnx: Path, tmp_path: Path, monkeypatch):
     """The compiled code is right, so the reference is made wrong."""
-    from pipeline import deployment, verification
+    from pipeline import verification
+    from pipeline.merging import verified
 
     def worse(module, inputs):
         return [value * 1.01 for value in exact(module, inputs)]
 
-    exact = deployment.evaluate
-    monkeypatch.setattr(deployment, "evaluate", worse)
+    exact = verified.evaluate
+    monkeypatch.setattr(verified, "evaluate", worse)
     with pytest.raises(verification.NotVerified, match="exact merges"):
         deploy(small_onnx, out=tmp_path / "out", trials=TRIALS, database=tmp_path / "records")
     assert not (tmp_path / "out").exists()

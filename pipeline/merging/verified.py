@@ -1,0 +1,70 @@
+"""A merged network, and what it has to compute from now on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+
+from pipeline.merging.request import MergeRequest, merge_network
+from pipeline.network import Network
+from pipeline.report.model import Verification
+from pipeline.twin import evaluate
+from pipeline.verification import verify
+from relay_passes import MergePlan, Planned, all_of, exact_only, make_merges
+
+
+@dataclass(frozen=True)
+class MergedNetwork:
+    """A network with its merges made.
+
+    Parameters
+    ----------
+    module : tvm.IRModule
+    plan : MergePlan
+        The merges that were made and refused.
+    reference : dict of str to numpy.ndarray
+        What it has to compute for the golden inputs, by the outputs' names.
+    against : str
+        Where the reference comes from, in words.
+    check : Verification
+        The exact merges against the original.
+    """
+
+    module: tvm.IRModule
+    plan: MergePlan
+    reference: dict[str, np.ndarray]
+    against: str
+    check: Verification
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it computes what the original does."""
+        return all(candidate.exact for candidate in self.plan.candidates)
+
+
+def merge_verified(network: Network, request: MergeRequest) -> MergedNetwork:
+    """Make the merges that are wanted, and compare what the exact ones compute with the original.
+
+    Raises
+    ------
+    UserError
+        As `merge_network`.
+    NotVerified
+        The network with its exact merges differs from the original.
+    """
+    merged = merge_network(network, request)
+    inputs = list(network.golden.inputs.values())
+    reference, against = network.golden.outputs, original_in(network)
+    exact = make_merges(network.module, choice=all_of([Planned(merged.plan), exact_only])).module
+    check = verify("network with its exact merges", against, reference, evaluate(exact, inputs))
+    if not all(candidate.exact for candidate in merged.plan.candidates):
+        reference = dict(zip(reference, evaluate(merged.module, inputs), strict=True))
+        against = "the merged network in torch"
+    return MergedNetwork(merged.module, merged.plan, reference, against, check)
+
+
+def original_in(network: Network) -> str:
+    """Where a network's golden outputs come from, in words."""
+    return f"the original in {network.framework}"
