@@ -99,7 +99,7 @@ def divided(fork: Fork, absorbers: Absorbers) -> Division:
         if branch.place not in absorbers:
             absorbed = tuple(other for other in fork.branches if absorbers.get(other.place) is branch)
             groups.append(Group(branch, absorbed, _shrinks(fork, branch, absorbed)))
-    return Division(fork, tuple(groups), fork.squeeze is not None and any(map(_squeezes, groups)))
+    return Division(fork, tuple(groups), _squeezes(fork, groups))
 
 
 def _shrinks(fork: Fork, absorber: Branch, absorbed: tuple[Branch, ...]) -> bool:
@@ -108,9 +108,11 @@ def _shrinks(fork: Fork, absorber: Branch, absorbed: tuple[Branch, ...]) -> bool
     return reducer is not None and reducer.name not in fork.untrained and _takes_in_more(absorbed)
 
 
-def _squeezes(group: Group) -> bool:
-    absorber = group.absorber
-    return len(absorber.blocks) == 1 and absorber.is_large and _takes_in_more(group.absorbed)
+def _squeezes(fork: Fork, groups: list[Group]) -> bool:
+    """Whether the squeeze is halved; not if a pool stays that reads it."""
+    absorbers = [group.absorber for group in groups if _takes_in_more(group.absorbed)]
+    gains = any(len(absorber.blocks) == 1 and absorber.is_large for absorber in absorbers)
+    return fork.squeeze is not None and gains and all(group.absorber.is_plain for group in groups)
 
 
 def _takes_in_more(absorbed: tuple[Branch, ...]) -> bool:

@@ -1,9 +1,16 @@
 """The rows of convolutions that a division of a fork makes, with the best weights that need no data.
 
-A shrunk reducer, and a shrunk squeeze, keeps the channels that carry most (norm of the channel's row times
-norm of what reads it). A branch kernel K on the block's input x becomes K pinv(R), R being the centre taps of
-the layers in front of the absorber multiplied together: the least-squares answer if those layers were linear.
-What read a squeeze S reads what is left of it, T, in the same way: K becomes K S pinv(T).
+A shrunk reducer or squeeze keeps the channels that carry most (norm of the channel's row times norm of what
+reads it). What read all of its channels y gets a kernel for those kept, z: K becomes K M pinv(N), the
+least-squares answer, where M and N are the second moments of y with z and of z with z if the inputs are
+normally distributed. With the rows u and v of [weights, bias], the angle t between them, and a ReLU behind,
+
+    E[relu(u x) relu(v x)] = |u| |v| (sin t + (pi - t) cos t) / (2 pi)
+
+(Cho and Saul, Kernel Methods for Deep Learning, 2009), without one E[(u x) (v x)] = u v.
+
+A branch kernel K on the block's input x becomes K pinv(R), R being the centre taps of the layers in front of
+the absorber multiplied together: the least-squares answer if those layers were linear.
 
 The kernel stands where the branch looked, mostly the centre of the larger kernel; behind an average pool a
 part of it on every tap of the pool's window, which is what the pool did. Without a layer in front R is the
@@ -33,20 +40,18 @@ def merged_rows(division: Division) -> tuple[ConvBlock | None, list[list[ConvBlo
     squeeze = division.fork.squeeze
     readers = np.concatenate([_flat(branch.first.weight) for branch in division.fork.branches], axis=1)
     kept = _strongest_half(squeeze.convolution.weight, readers)
-    shrunk = _select_outputs(squeeze, kept)
-    full = _centre_tap(squeeze)
-    rows = [_merged_row(_on_squeezed(group, full, _centre_tap(shrunk))) for group in division.changed]
-    return shrunk, rows
+    from_kept = _guess_from(squeeze, kept)
+    rows = [_merged_row(_on_squeezed(group, from_kept)) for group in division.changed]
+    return _select_outputs(squeeze, kept), rows
 
 
-def _on_squeezed(group: Group, full: np.ndarray, shrunk: np.ndarray) -> Group:
+def _on_squeezed(group: Group, from_kept: np.ndarray) -> Group:
     """The group with its branches reading the shrunk squeeze."""
 
     def narrowed(branch: Branch) -> Branch:
         first, *others = branch.blocks
-        weight = _times_pinv(_times(first.convolution.weight, full), shrunk)
-        first = first.with_convolution(weight=weight.astype(first.convolution.weight.dtype))
-        return replace(branch, blocks=(first, *others))
+        weight = _times(first.convolution.weight, from_kept)
+        return replace(branch, blocks=(first.with_convolution(weight=weight), *others))
 
     absorbed = tuple(narrowed(branch) for branch in group.absorbed)
     return replace(group, absorber=narrowed(group.absorber), absorbed=absorbed)
@@ -60,8 +65,8 @@ def _merged_row(group: Group) -> list[ConvBlock]:
     if group.shrinks:
         weight = last.convolution.weight
         kept = _strongest_half(front[-1].convolution.weight, _flat(weight))
+        last = last.with_convolution(weight=_times(weight, _guess_from(front[-1], kept)))
         front[-1] = _select_outputs(front[-1], kept)
-        last = last.with_convolution(weight=weight[:, kept])
     members = [
         (last, last.convolution.weight)
         if branch is group.absorber
@@ -88,6 +93,21 @@ def _select_outputs(block: ConvBlock, kept: np.ndarray) -> ConvBlock:
         for layer in block.tail
     )
     return replace(block.with_convolution(weight=block.convolution.weight[kept]), tail=tail)
+
+
+def _guess_from(block: ConvBlock, kept: np.ndarray) -> np.ndarray:
+    """The matrix (channels, kept) that makes all channels of a 1x1 block from those kept."""
+    weight = block.convolution.weight
+    bias = np.zeros(len(weight)) if block.bias is None else block.bias
+    rows = np.column_stack([weight.reshape(len(weight), -1), bias.reshape(-1)]).astype("float64")
+    moments = rows @ rows[kept].T
+    if block.activations and block.activations[0].operator == "nn.relu":
+        norms = np.linalg.norm(rows, axis=1)
+        scale = np.outer(norms, norms[kept])
+        cosine = np.clip(np.divide(moments, scale, out=np.zeros_like(scale), where=scale > 0), -1, 1)
+        angle = np.arccos(cosine)
+        moments = scale * (np.sin(angle) + (np.pi - angle) * cosine) / (2 * np.pi)
+    return np.linalg.solve(_with_ridge(moments[kept]), moments.T).T
 
 
 def _placed(absorber: Branch, branch: Branch, front: list[ConvBlock]) -> np.ndarray:
@@ -127,16 +147,18 @@ def _shifted(taps: slice, branch: Branch, axis: int) -> list[slice]:
 
 def _times(kernel: np.ndarray, by: np.ndarray) -> np.ndarray:
     """K M for each tap of a kernel (O, I, KH, KW)."""
-    return np.moveaxis(np.moveaxis(kernel, 1, -1).astype("float64") @ by, -1, 1)
+    return np.moveaxis(np.moveaxis(kernel, 1, -1) @ by, -1, 1).astype(kernel.dtype)
+
+
+def _with_ridge(gram: np.ndarray) -> np.ndarray:
+    return gram + np.eye(len(gram)) * (RIDGE * np.trace(gram) / len(gram) or 1.0)
 
 
 def _times_pinv(kernel: np.ndarray, reduce: np.ndarray) -> np.ndarray:
     """K pinv(R) for each tap of a kernel (O, I, KH, KW)."""
-    gram = reduce @ reduce.T
-    gram += np.eye(len(gram)) * (RIDGE * np.trace(gram) / len(gram) or 1.0)
     outputs, _, height, width = kernel.shape
     rows = np.moveaxis(kernel, 1, -1).reshape(-1, reduce.shape[1]).astype("float64")
-    on_reduced = np.linalg.solve(gram, reduce @ rows.T).T
+    on_reduced = np.linalg.solve(_with_ridge(reduce @ reduce.T), reduce @ rows.T).T
     return np.moveaxis(on_reduced.reshape(outputs, height, width, -1), -1, 1)
 
 

@@ -35,6 +35,7 @@ DIVISIONS = {
     "a pool alone behind a reducer": ([DEEP, nn.MaxPool2d(3, 1, 1)], {1: 0}, [True, False]),
     "a pixel behind a squeeze": ([_conv(3), _conv(1), DEEP], {1: 0}, [False, True]),
     "a pool behind a squeeze": ([_conv(3), POOLED], {1: 0}, [False, False]),
+    "a pool stays on a squeeze": ([_conv(3), _conv(1), POOLED], {1: 0}, [False, False]),
     "pixels on a squeeze": ([_conv(1), _conv(1)], {1: 0}, [False, False]),
     "nothing": ([_conv(3), _conv(1)], {}, [False, False]),
 }
