@@ -6,6 +6,7 @@ many classes is nearly uniform, a sigmoid nearly 0, and both hide errors.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from pipeline.errors import ImportRefused
 from pipeline.network import Golden, TensorSpec
 from pipeline.torch_threads import one_thread
 
+LONGEST_REASON = 300
+ORT_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/\S+\.(cc|h):\d+ ")
 ONNX_SQUASHING = ("LogSoftmax", "Sigmoid", "Softmax")
 TORCH_SQUASHING = (
     *("softmax.int", "_softmax.default", "log_softmax.int", "_log_softmax.default"),
@@ -58,7 +61,8 @@ def onnx_golden(
     try:
         values = _session(extended).run(names, {**inputs, **weights})
     except Exception as error:
-        raise ImportRefused(f"onnxruntime cannot run the model: {error}") from None
+        reason = ORT_PREFIX.sub("", str(error))
+        raise ImportRefused(f"onnxruntime cannot run the model: {_shortened(reason)}") from None
     found = {**inputs, **dict(zip(names, values, strict=True))}
     return Golden(
         inputs=dict(inputs),
@@ -126,6 +130,10 @@ def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
 
 
 def _before_softmax(node: torch.fx.Node) -> torch.fx.Node:

@@ -16,10 +16,10 @@ from pipeline.errors import ImportRefused
 from pipeline.files import sha256
 from pipeline.golden import onnx_golden, random_inputs
 from pipeline.importer.imported import Imported, Layers
-from pipeline.importer.onnx_constants import Shapes, constants, fold_constants
+from pipeline.importer.onnx_constants import Shapes, constants, data_types, fold_constants
 from pipeline.importer.onnx_file import check_onnx, fix_input_shapes, network_inputs, read_onnx
 from pipeline.importer.onnx_names import layer_names, name_weights, number_equal_nodes, rearranged_weights
-from pipeline.importer.onnx_rules import correct, refuse_unsupported
+from pipeline.importer.onnx_rules import correct, refuse_half_precision, refuse_unsupported
 from pipeline.importer.onnx_traced import import_traced
 from pipeline.importer.onnx_weights import Weights, replace_all, with_weights_as_inputs
 from pipeline.network import Golden, TensorSpec
@@ -73,6 +73,7 @@ def _settle(
     source = with_weights_as_inputs(model, weights)
     given = dict(weights)
     shapes = fold_constants(model, weights)
+    refuse_half_precision(model, data_types(model, weights))
     correct(model, shapes, constants(model.graph, weights))
     golden = onnx_golden(source, inputs, given)
     for output in model.graph.output:

@@ -56,7 +56,7 @@ def import_torch(
     UserError
         If the model, the sizes or the operators do not allow it.
     """
-    examples = None if example_inputs is None else [torch.as_tensor(value) for value in example_inputs]
+    examples = None if example_inputs is None else _tensors(example_inputs)
     if isinstance(model, torch.nn.Module):
         _refuse_training(model)
         digest = _digest(model.state_dict())
@@ -83,6 +83,16 @@ def import_torch(
         framework="torch",
         source_digest=digest,
     )
+
+
+def _tensors(values: Sequence[Any]) -> list[torch.Tensor]:
+    try:
+        return [torch.as_tensor(value) for value in values]
+    except (RuntimeError, TypeError, ValueError):
+        kinds = ", ".join(type(value).__name__ for value in values)
+        raise UserError(
+            f"example_inputs must be tensors or arrays, one for each input, not {kinds}"
+        ) from None
 
 
 def _refuse_training(module: torch.nn.Module) -> None:
@@ -250,5 +260,6 @@ def _digest(weights: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
     for name, value in weights.items():
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        data = value.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(data.numpy().tobytes())
     return f"sha256:{digest.hexdigest()}"

@@ -11,10 +11,10 @@ import math
 import numpy as np
 import onnx
 from onnx import numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from pipeline.errors import ImportRefused
 from pipeline.importer.onnx_ceil import POOLS, settle_ceil
+from pipeline.importer.onnx_evaluate import evaluate_node
 from pipeline.importer.onnx_file import attributes, describe, network_inputs
 from pipeline.importer.onnx_weights import (
     MOST_ELEMENTS_OF_A_SHAPE,
@@ -48,24 +48,34 @@ def fold_constants(model: onnx.ModelProto, weights: Weights) -> Shapes:
         time is not in it.
     """
     while True:
+        _refuse_endless_ranges(model.graph, constants(model.graph, weights))
         shapes = _settled_shapes(model, weights)
         if not _fold_once(model, weights, shapes):
             _tidy(model.graph, weights)
             return shapes
 
 
+def data_types(model: onnx.ModelProto, weights: Weights) -> dict[str, int]:
+    """Infer the ONNX data types of all values."""
+    return {value.name: value.type.tensor_type.elem_type for value in _inferred(model, weights)}
+
+
 def static_shapes(model: onnx.ModelProto, weights: Weights) -> Shapes:
     """Infer the shapes of all values, those that are fixed."""
-    declared = with_weights_as_inputs(model, weights)
-    inferred = onnx.shape_inference.infer_shapes(declared, data_prop=True).graph
     shapes = {initializer.name: tuple(initializer.dims) for initializer in model.graph.initializer}
-    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+    for value in _inferred(model, weights):
         tensor = value.type.tensor_type
         if tensor.HasField("shape") and all(
             dimension.HasField("dim_value") for dimension in tensor.shape.dim
         ):
             shapes[value.name] = tuple(dimension.dim_value for dimension in tensor.shape.dim)
     return shapes
+
+
+def _inferred(model: onnx.ModelProto, weights: Weights) -> list[onnx.ValueInfoProto]:
+    declared = with_weights_as_inputs(model, weights)
+    graph = onnx.shape_inference.infer_shapes(declared, data_prop=True).graph
+    return [*graph.input, *graph.value_info, *graph.output]
 
 
 def _settled_shapes(model: onnx.ModelProto, weights: Weights) -> Shapes:
@@ -87,6 +97,17 @@ def constants(graph: onnx.GraphProto, weights: Weights) -> dict[str, np.ndarray]
     """The initializers and the large weights as numpy arrays."""
     small = [initializer for initializer in graph.initializer if initializer.name not in weights]
     return {**weights, **{initializer.name: numpy_helper.to_array(initializer) for initializer in small}}
+
+
+def _refuse_endless_ranges(graph: onnx.GraphProto, known: dict[str, np.ndarray]) -> None:
+    """ONNX's inference writes ranges out, however long they are."""
+    for node in graph.node:
+        if node.op_type == "Range" and all(name in known for name in node.input):
+            start, limit, step = (float(known[name]) for name in node.input)
+            if not step or (limit - start) / step > MOST_ELEMENTS:
+                raise ImportRefused(
+                    f"{describe(node)} makes a constant of more than {MOST_ELEMENTS} elements"
+                )
 
 
 def _fold_once(model: onnx.ModelProto, weights: Weights, shapes: Shapes) -> bool:
@@ -126,20 +147,13 @@ def _evaluate(
         return None
     if _rearranges_weight(node, known):
         return None
-    if node.op_type == "ConstantOfShape" and math.prod(known[node.input[0]].tolist()) > MOST_ELEMENTS:
-        raise ImportRefused(f"{describe(node)} makes a constant of more than {MOST_ELEMENTS} elements")
-    inputs = [name for name in node.input if name]
-    outputs = [name for name in node.output if name]
-    untyped = onnx.helper.make_empty_tensor_value_info
-    graph = onnx.helper.make_graph(
-        [node], "constant", list(map(untyped, inputs)), list(map(untyped, outputs))
-    )
-    alone = onnx.helper.make_model(graph, opset_imports=list(model.opset_import))
-    try:
-        values = ReferenceEvaluator(alone).run(None, {name: known[name] for name in inputs})
-    except (NotImplementedError, ValueError, RuntimeError):
-        return None
-    return dict(zip(outputs, map(np.asarray, values), strict=True))
+    if any(math.prod(shapes.get(name, ())) > MOST_ELEMENTS for name in node.output):
+        raise _too_large(node)
+    return evaluate_node(node, known, model.opset_import)
+
+
+def _too_large(node: onnx.NodeProto) -> ImportRefused:
+    return ImportRefused(f"{describe(node)} makes a constant of more than {MOST_ELEMENTS} elements")
 
 
 def _rearranges_weight(node: onnx.NodeProto, known: dict[str, np.ndarray]) -> bool:

@@ -5,6 +5,8 @@ What is wrong with the file itself is told here, in one line; the graph's conten
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,16 @@ from pipeline.importer.onnx_weights import Weights, take_weights, with_weights_a
 
 INITIALIZERS_NEED_NO_INPUT = 4
 """The version of ONNX's file format since which weights need not be listed as inputs."""
+
+OLDEST_OPSET = 7
+"""Older ones broadcast by attributes; onnxruntime does not run them."""
+
+NO_NUMBERS = tuple(
+    onnx.TensorProto.DataType.Value(name) for name in ("UNDEFINED", "STRING", "COMPLEX64", "COMPLEX128")
+)
+
+MOST_ELEMENTS = 2**28
+"""Of an input: a gibibyte of single-precision numbers."""
 
 Shape = tuple[int, ...]
 
@@ -38,8 +50,28 @@ def read_onnx(path: Path) -> tuple[onnx.ModelProto, Weights]:
         raise ModelNotReadable(f"{path} cannot be read: {error}") from None
     if not model.graph.node or not model.graph.output:
         raise ModelNotReadable(f"{path} holds no network, or is cut off: export it again")
+    _refuse_malformed(model.graph, path)
+    _drop_unnamed_outputs(model.graph)
     model.ir_version = max(model.ir_version, INITIALIZERS_NEED_NO_INPUT)
     return take_weights(inliner.inline_local_functions(model) if model.functions else model)
+
+
+def _refuse_malformed(graph: onnx.GraphProto, path: Path) -> None:
+    """Tell what ONNX's checker lets pass."""
+    for what, values in (("output", graph.output), ("weight", graph.initializer)):
+        twice = [name for name, number in Counter(value.name for value in values).items() if number > 1]
+        if twice:
+            raise ModelNotReadable(f"{path} is not a valid ONNX model: {what} {twice[0]!r} is there twice")
+    for tensor in graph.initializer:
+        if tensor.data_type not in onnx.TensorProto.DataType.values():
+            raise ModelNotReadable(f"{path} is not a valid ONNX model: weight {tensor.name!r} is of no type")
+
+
+def _drop_unnamed_outputs(graph: onnx.GraphProto) -> None:
+    """Drop the last outputs of a node if they have no name, with which onnxruntime can crash."""
+    for node in graph.node:
+        while node.output and not node.output[-1]:
+            del node.output[-1]
 
 
 def check_onnx(model: onnx.ModelProto, weights: Weights, path: Path) -> None:
@@ -50,6 +82,12 @@ def check_onnx(model: onnx.ModelProto, weights: Weights, path: Path) -> None:
     ModelNotReadable
         With the first rule it breaks.
     """
+    newest = onnx.defs.onnx_opset_version()
+    opset = max((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), default=0)
+    if not OLDEST_OPSET <= opset <= newest:
+        raise ModelNotReadable(
+            f"{path} is of opset {opset}: export it with one from {OLDEST_OPSET} to {newest}"
+        )
     checked = with_weights_as_inputs(model, weights)
     for value in (*checked.graph.input, *checked.graph.output):
         if value.type.HasField("tensor_type"):
@@ -87,6 +125,8 @@ def fix_input_shapes(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> Non
         If a size is still open, naming the input and the dimension.
     """
     inputs = network_inputs(model.graph)
+    if not inputs:
+        raise ImportRefused("the model has no input: whatever it computes is a constant")
     names = [value.name for value in inputs]
     for name in shapes:
         if name not in names:
@@ -131,8 +171,8 @@ def _fix(value: onnx.ValueInfoProto, shape: Shape, symbols: dict[str, int]) -> N
 
 def _require_fixed(value: onnx.ValueInfoProto, graph: onnx.GraphProto) -> None:
     tensor = value.type.tensor_type
-    if not value.type.HasField("tensor_type"):
-        raise ImportRefused(f"input {value.name!r} is not a tensor")
+    if not value.type.HasField("tensor_type") or tensor.elem_type in NO_NUMBERS:
+        raise ImportRefused(f"input {value.name!r} is not a tensor of numbers")
     if not tensor.HasField("shape"):
         raise ShapeNeeded(
             f"input {value.name!r} has no shape: give --input-shape {value.name}:1x3x224x224, with its sizes"
@@ -144,6 +184,9 @@ def _require_fixed(value: onnx.ValueInfoProto, graph: onnx.GraphProto) -> None:
                 f"input {value.name!r} has no fixed size for dimension {axis}{symbol}{_padded_by(graph)}:"
                 f" give --input-shape {value.name}:{_example(tensor.shape.dim)}, with the size you want"
             )
+    shape = tuple(dimension.dim_value for dimension in tensor.shape.dim)
+    if math.prod(shape) > MOST_ELEMENTS:
+        raise ImportRefused(f"input {value.name!r} of {_text(shape)} has more than {MOST_ELEMENTS} elements")
 
 
 def _padded_by(graph: onnx.GraphProto) -> str:

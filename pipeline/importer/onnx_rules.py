@@ -8,7 +8,7 @@ refusals are told at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +21,7 @@ from pipeline.errors import ImportRefused
 from pipeline.importer.onnx_constants import Shapes
 from pipeline.importer.onnx_file import attributes, describe, set_attributes
 
+HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 SEVERAL_KINDS_OF_VALUE = ("Optional", "Sequence")
 
 
@@ -41,6 +42,30 @@ def refuse_unsupported(model: onnx.ModelProto) -> None:
     if found:
         listed = "; ".join(f"{operator} ({', '.join(nodes)})" for operator, nodes in sorted(found.items()))
         raise ImportRefused(f"operators that cannot be imported: {listed}")
+    sparse = [tensor.values.name for tensor in model.graph.sparse_initializer]
+    sparse += [node.output[0] for node in _all_nodes(model.graph) if "sparse_value" in attributes(node)]
+    if sparse:
+        raise ImportRefused(f"sparse weights cannot be imported: {', '.join(sparse)}; export them dense")
+
+
+def refuse_half_precision(model: onnx.ModelProto, types: Mapping[str, int]) -> None:
+    """Name the first layer that computes in half precision, in which importing cannot be checked.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        Folded: weights that are kept in half precision and cast to single precision are none of these.
+    types : mapping of str to int
+        The ONNX data types of the values of the graph.
+
+    Raises
+    ------
+    ImportRefused
+    """
+    half = [node for node in model.graph.node if any(types.get(name) in HALF for name in node.output)]
+    if half:
+        further = f" and {len(half) - 1} more" if len(half) > 1 else ""
+        raise ImportRefused(f"half precision in {describe(half[0])}{further}: export the model in float32")
 
 
 def correct(model: onnx.ModelProto, shapes: Shapes, constants: dict[str, np.ndarray]) -> None:
@@ -133,6 +158,9 @@ def _convolution(node: onnx.NodeProto, facts: _Facts) -> str | None:
     kernel = facts.shapes.get(node.input[1])
     if kernel is None:
         return "the size of its kernel is known only at run time"
+    given = attributes(node)
+    if given.get("auto_pad", b"").startswith(b"SAME") and max(given.get("dilations", [1])) > 1:
+        return "onnxruntime does not run SAME padding with dilation: export it with explicit pads"
     return _explicit_padding(node, facts, kernel[2:])
 
 
@@ -176,6 +204,8 @@ def _batch_norm(node: onnx.NodeProto, facts: _Facts) -> str | None:
     further = [name for name in node.output[1:] if name]
     if used := [name for name in further if name in facts.used]:
         return f"its output {used[0]!r}, a batch statistic, is used: export the model in eval mode"
+    if not attributes(node).get("spatial", 1):
+        return "spatial=0, statistics for each place of an image"
     if further or attributes(node).get("training_mode", 0):
         return "batch norm in training mode: export the model in eval mode"
     del node.output[1:]
@@ -209,7 +239,25 @@ def _upsample(node: onnx.NodeProto, facts: _Facts) -> str | None:
 
 
 def _resize(node: onnx.NodeProto, facts: _Facts) -> str | None:
-    return _upsample(node, facts) if len(node.input) == 2 else None
+    if len(node.input) == 2:
+        return _upsample(node, facts)
+    if any(name and name not in facts.constants for name in node.input[2:]):
+        return "its scales or sizes are computed at run time"
+    return None
+
+
+def _slice(node: onnx.NodeProto, facts: _Facts) -> str | None:
+    """Write the limits of a Slice before opset 10, which are attributes, as inputs."""
+    given = attributes(node)
+    if "starts" not in given:
+        return None
+    axes = given.get("axes", range(len(given["starts"])))
+    for what, values in (("starts", given["starts"]), ("ends", given["ends"]), ("axes", axes)):
+        name = f"{node.output[0]}:{what}"
+        facts.graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), name))
+        node.input.append(name)
+    set_attributes(node, starts=None, ends=None, axes=None)
+    return None
 
 
 def _constant_input(index: int, what: str) -> Rule:
@@ -233,6 +281,7 @@ RULES: dict[str, Rule] = {
     "Pad": _constant_input(1, "padding"),
     "Resize": _resize,
     "Reshape": _constant_input(1, "shape"),
+    "Slice": _slice,
     "Tile": _constant_input(1, "repetition"),
     "Upsample": _upsample,
 }

@@ -61,7 +61,8 @@ def take_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Weights]:
 def with_weights_as_inputs(model: onnx.ModelProto, weights: Iterable[str]) -> onnx.ModelProto:
     """A copy of a model that is fed its large weights, after its own inputs.
 
-    It is a model in its own right: ONNX can check it and infer its shapes, onnxruntime and TVM take it.
+    It is a model in its own right: ONNX can check it and infer its shapes, onnxruntime and TVM take it. An
+    output that is an input has the input's type, as inference finds no shapes at all otherwise.
     """
     names = set(weights)
     declared = onnx.ModelProto()
@@ -73,6 +74,10 @@ def with_weights_as_inputs(model: onnx.ModelProto, weights: Iterable[str]) -> on
     graph.input.extend(
         onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in large
     )
+    types = {value.name: value.type for value in graph.input}
+    for output in graph.output:
+        if output.name in types:
+            output.type.CopyFrom(types[output.name])
     return declared
 
 

@@ -35,6 +35,10 @@ def refuse_unsupported(program: torch.export.ExportedProgram) -> None:
         if _name(node) not in importable or _name(node) in RANDOM:
             missing.setdefault(_name(node), []).append(_layer(node))
     reasons = [f"{_name(node)} ({_layer(node)}): {reason}" for node in calls if (reason := _refusal(node))]
+    other = [node for node in calls if getattr(node.meta.get("val"), "dtype", None) in OTHER_PRECISIONS]
+    if other:
+        precision = str(other[0].meta["val"].dtype).removeprefix("torch.")
+        reasons.append(f"{_layer(other[0])} computes in {precision}: export the model in float32")
     if missing:
         listed = "; ".join(f"{name} ({', '.join(layers)})" for name, layers in sorted(missing.items()))
         reasons.insert(0, f"operators that cannot be imported: {listed}")
@@ -98,6 +102,10 @@ def _average_pool(node: torch.fx.Node) -> str | None:
     return "divisor_override with ceil_mode" if divisor is not None and ceil_mode else None
 
 
+def _average_pool_3d(node: torch.fx.Node) -> str | None:
+    return "divisor_override" if _argument(node, 6) is not None else None
+
+
 def _argument(node: torch.fx.Node, index: int, default: Any = None) -> Any:
     if len(node.args) > index:
         return node.args[index]
@@ -110,12 +118,15 @@ RANDOM = (
     *("randn.default", "randn_like.default", "native_dropout.default"),
 )
 
+OTHER_PRECISIONS = (torch.float16, torch.bfloat16, torch.float64)
+
 RECURRENT = ("gru.input", "lstm.input", "rnn_relu.input", "rnn_tanh.input")
 
 RULES: dict[str, Rule] = {
     "_native_batch_norm_legit.no_stats": _batch_norm_without_statistics,
     "_native_batch_norm_legit_functional.default": _training_batch_norm,
     "avg_pool2d.default": _average_pool,
+    "avg_pool3d.default": _average_pool_3d,
     "max_pool1d_with_indices.default": _pool_with_indices,
     "max_pool2d_with_indices.default": _pool_with_indices,
     "max_pool3d_with_indices.default": _pool_with_indices,

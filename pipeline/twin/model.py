@@ -271,7 +271,8 @@ class _Translation:
             return self._private(call, layer)
         operator = call.op.name.removeprefix("relax.") if isinstance(call.op, tvm.ir.Op) else str(call.op)
         if operator not in OPERATORS:
-            return self._refuse(operator, layer)
+            callee = call.args[0].name_hint if operator == "call_tir" else None
+            return self._refuse(f"{operator} {callee}" if callee else operator, layer)
         try:
             function = OPERATORS[operator](call.attrs)
         except NotImplementedError as error:

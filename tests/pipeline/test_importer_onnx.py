@@ -67,11 +67,30 @@ def layers(network: Network) -> list[str]:
 # I1
 
 
-@pytest.mark.parametrize("operator", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("operator", ["MaxPool", "AveragePool", "LpPool"])
 @pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER"])
-def test_same_padding_keeps_ceil_of_size_over_stride(load, operator, mode):
-    pool = node(operator, ["x"], ["y"], "pool", kernel_shape=[2, 2], strides=[2, 2], auto_pad=mode)
-    assert load([pool], (1, 3, 11, 11)).outputs[0].shape == (1, 3, 6, 6)
+@pytest.mark.parametrize(("kernel", "stride"), [(2, 2), (3, 2), (2, 3), (3, 1)])
+def test_same_padding_keeps_ceil_of_size_over_stride(load, operator, mode, kernel, stride):
+    options = {"kernel_shape": [kernel, kernel], "strides": [stride, stride], "auto_pad": mode}
+    height, width = -(-11 // stride), -(-10 // stride)
+    network = load([node(operator, ["x"], ["y"], "pool", **options)], (1, 3, 11, 10))
+    assert network.outputs[0].shape == (1, 3, height, width)
+
+
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER"])
+def test_same_padding_that_is_counted(load, mode):
+    options = {"kernel_shape": [2, 2], "strides": [2, 2], "auto_pad": mode, "count_include_pad": 1}
+    load([node("AveragePool", ["x"], ["y"], **options)], (1, 3, 11, 11))
+
+
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER"])
+def test_same_padding_of_uneven_and_grouped_convolutions(load, mode):
+    nodes = [
+        node("Conv", ["x", "w"], ["c"], strides=[2, 1], auto_pad=mode),
+        node("Conv", ["c", "depthwise"], ["y"], group=4, auto_pad=mode),
+    ]
+    weights = {"w": KERNEL, "depthwise": KERNEL[:, :1]}
+    assert load(nodes, weights=weights).outputs[0].shape == (1, 4, 9, 17)
 
 
 @pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER", "VALID"])
@@ -95,10 +114,13 @@ def test_a_symbolic_size_is_refused_with_node_and_dimension(load):
         assert part in message
 
 
-def test_same_padding_with_dilation_is_refused(load):
+@pytest.mark.parametrize(("operator", "inputs"), [("AveragePool", ["x"]), ("Conv", ["x", "w"])])
+def test_same_padding_with_dilation_is_refused(load, operator, inputs):
     options = {"kernel_shape": [3, 3], "dilations": [2, 2], "auto_pad": "SAME_UPPER"}
-    message = refusal(load, [node("AveragePool", ["x"], ["y"], "pool", **options)], opset=19)
-    assert "AveragePool 'pool'" in message
+    message = refusal(
+        load, [node(operator, inputs, ["y"], "wide", **options)], weights={"w": KERNEL}, opset=19
+    )
+    assert f"{operator} 'wide'" in message
     assert "dilation" in message
 
 
@@ -205,6 +227,9 @@ def test_sizes_that_do_not_fit_are_told(load, shapes, part):
 
 
 def test_batch_norm_in_training_mode_is_refused(load):
+    """Before opset 14 there is no such mode; all five outputs stand for it."""
+    old = node("BatchNormalization", ["x", *"wwww"], ["y", "mean", "var", "m", "v"], "norm")
+    assert "'norm': batch norm in training mode" in refusal(load, [old], weights={"w": CHANNELS}, opset=9)
     norm = node("BatchNormalization", ["x", *"wwww"], ["y", "mean", "var"], "norm", training_mode=1)
     message = refusal(load, [norm], weights={"w": CHANNELS}, opset=15)
     assert "BatchNormalization 'norm': batch norm in training mode" in message
@@ -216,7 +241,104 @@ def test_a_used_second_output_of_batch_norm_is_refused(load):
     assert "'mean', a batch statistic, is used" in message
 
 
+def test_outputs_of_batch_norm_without_names_are_none(load):
+    norm = node("BatchNormalization", ["x", *"wwww"], ["y", "", "", "", ""], "norm")
+    load([norm], weights={"w": CHANNELS}, opset=9)
+
+
+def test_batch_norm_with_statistics_for_each_place_is_refused(load):
+    norm = node("BatchNormalization", ["x", *"wwww"], ["y"], "norm", spatial=0)
+    weights = {"w": np.ones((3, 17, 17), "float32")}
+    assert "'norm': spatial=0" in refusal(load, [norm], weights=weights, opset=7)
+
+
 # I10, I11, I12
+
+
+CLASSIFIER_WEIGHTS = {
+    "conv.weight": KERNEL,
+    "conv.bias": KERNEL[:, 0, 0, 0],
+    "norm.scale": KERNEL[:, 0, 0, 1] ** 2 + 0.5,
+    "norm.shift": KERNEL[:, 0, 0, 2],
+    "norm.mean": KERNEL[:, 0, 1, 0],
+    "norm.variance": KERNEL[:, 0, 1, 1] ** 2 + 0.5,
+    "slope": KERNEL[:, 0, 1, 2].reshape(4, 1, 1),
+    "factor": KERNEL[:, 0, 2, 0].reshape(4, 1, 1),
+    "dense.weight": GENERATOR.normal(size=(5, 64)).astype("float32"),
+    "dense.bias": GENERATOR.normal(size=5).astype("float32"),
+}
+NORM = ("norm.scale", "norm.shift", "norm.mean", "norm.variance")
+CLASSIFIER = [
+    node("Conv", ["x", "conv.weight", "conv.bias"], ["c"], pads=[1] * 4),
+    node(
+        "BatchNormalization",
+        ["c", *(f"norm.{each}" for each in ("scale", "shift", "mean", "variance"))],
+        ["n"],
+    ),
+    node("PRelu", ["n", "slope"], ["r"]),
+    node("Mul", ["r", "factor"], ["f"]),
+    node("MaxPool", ["f"], ["p"], kernel_shape=[3, 3], strides=[2, 2]),
+    node("AveragePool", ["p"], ["a"], kernel_shape=[2, 2], strides=[2, 2]),
+    node("Flatten", ["a"], ["flat"]),
+    node("Gemm", ["flat", "dense.weight", "dense.bias"], ["l"], transB=1),
+    node("Softmax", ["l"], ["y"]),
+]
+
+
+@pytest.mark.parametrize("opset", range(7, 23))
+def test_every_opset_from_7_to_22(load, opset):
+    assert "conv" in layers(load(CLASSIFIER, weights=CLASSIFIER_WEIGHTS, opset=opset))
+
+
+@pytest.mark.parametrize("opset", [1, 6, 99])
+def test_other_opsets_are_refused(load, opset):
+    message = refusal(load, CLASSIFIER, weights=CLASSIFIER_WEIGHTS, opset=opset, error=ModelNotReadable)
+    assert f"is of opset {opset}: export it with one from 7 to " in message
+
+
+def test_constant_nodes_are_weights_in_every_role(load):
+    made = [
+        node("Constant", [], [name], value=numpy_helper.from_array(value))
+        for name, value in CLASSIFIER_WEIGHTS.items()
+    ]
+    assert layers(load([*made, *CLASSIFIER])) == layers(load(CLASSIFIER, weights=CLASSIFIER_WEIGHTS))
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("version", [3, 4, 8])
+def test_weights_may_be_listed_as_inputs_or_not(load, tmp_path, listed, version):
+    """In version 3 of the file format they had to be, which not all exporters cared about."""
+    load([node("Conv", ["x", "w"], ["y"])], weights={"w": KERNEL})
+    model = onnx.load_model(tmp_path / "modèle à un nœud.onnx")
+    model.ir_version = version
+    if listed:
+        model.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, KERNEL.shape))
+    onnx.save_model(model, tmp_path / "old.onnx")
+    assert [spec.name for spec in load_network(tmp_path / "old.onnx").inputs] == ["x"]
+
+
+def test_quantised_weights_of_a_float_convolution_are_folded(load):
+    nodes = [
+        node("DequantizeLinear", ["q", "scale", "zero"], ["conv.weight"]),
+        node("Conv", ["x", "conv.weight"], ["y"]),
+    ]
+    weights = {"q": (KERNEL * 9).astype("int8"), "scale": np.float32(0.1), "zero": np.int8(1)}
+    assert layers(load(nodes, weights=weights))[0] == "conv"
+
+
+def test_weights_kept_in_half_precision_are_folded(load):
+    nodes = [node("Cast", ["half"], ["conv.weight"], to=1), node("Conv", ["x", "conv.weight"], ["y"])]
+    assert layers(load(nodes, weights={"half": KERNEL.astype("float16")}))[0] == "conv"
+
+
+def test_computing_in_half_precision_is_refused(load):
+    nodes = [
+        node("Cast", ["x"], ["h"], "down", to=TensorProto.FLOAT16),
+        node("Conv", ["h", "w"], ["c"], "conv"),
+        node("Cast", ["c"], ["y"], "up", to=TensorProto.FLOAT),
+    ]
+    message = refusal(load, nodes, weights={"w": KERNEL.astype("float16")})
+    assert message == "half precision in Cast 'down' and 1 more: export the model in float32"
 
 
 def test_constant_nodes_are_weights_and_a_norm_may_have_two_users(load):
@@ -271,10 +393,107 @@ def test_made_weights_are_constants_and_sums_additions(load):
     assert layers(network) == ["conv", "d", "y.add", "y", "gv"]
 
 
-def test_a_constant_larger_than_memory_is_refused(load):
-    nodes = [node("ConstantOfShape", ["shape"], ["c"], "huge"), node("Add", ["x", "c"], ["y"])]
-    message = refusal(load, nodes, weights={"shape": np.array([10**6, 10**6])})
-    assert "ConstantOfShape 'huge'" in message
+@pytest.mark.parametrize(
+    ("operator", "inputs", "weights"),
+    [
+        ("ConstantOfShape", ["shape"], {"shape": np.array([10**6, 10**6])}),
+        ("Expand", ["one", "shape"], {"one": np.ones(1, "float32"), "shape": np.array([10**6, 10**6])}),
+        ("Tile", ["one", "times"], {"one": np.ones(1, "float32"), "times": np.array([10**12])}),
+        ("Range", ["a", "b", "c"], {"a": np.float32(0), "b": np.float32(1e12), "c": np.float32(1)}),
+    ],
+)
+def test_a_constant_larger_than_memory_is_refused(load, operator, inputs, weights):
+    nodes = [node(operator, inputs, ["made"], "huge"), node("Add", ["x", "made"], ["y"])]
+    assert f"{operator} 'huge' makes a constant" in refusal(load, nodes, weights=weights)
+
+
+def test_an_input_larger_than_memory_is_refused(load):
+    message = refusal(load, [node("Relu", ["x"], ["y"])], (10**6, 10**7))
+    assert "input 'x' of 1000000x10000000 has more than" in message
+
+
+# Odd graphs
+
+
+RELU = node("Relu", ["x"], ["y"])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "nodes"),
+    [
+        pytest.param(("y", "x"), [RELU], id="an input too"),
+        pytest.param(("x",), [RELU], id="an input alone"),
+        pytest.param(("y",), [node("Identity", ["x"], ["y"])], id="an input under another name"),
+        pytest.param(("y", "w"), [node("Conv", ["x", "w"], ["y"])], id="a weight"),
+        pytest.param(("y", "small"), [RELU], id="a small weight"),
+        pytest.param(("z", "y"), [RELU, node("Neg", ["y"], ["z"])], id="a layer inside"),
+        pytest.param(("z", "y"), [RELU, node("Identity", ["y"], ["z"])], id="one layer twice"),
+        pytest.param(("y",), [RELU, node("Neg", ["x"], ["unused"])], id="not all layers"),
+    ],
+)
+def test_the_network_may_return(load, nodes, outputs):
+    network = load(nodes, outputs=outputs, weights={"w": KERNEL, "small": CHANNELS, "unused weight": KERNEL})
+    assert [spec.name for spec in network.outputs] == list(outputs)
+
+
+def test_equal_and_missing_node_names(load):
+    nodes = [
+        node("Conv", ["x", "w"], ["a"], "conv"),
+        node("Conv", ["a", "v"], ["b"], "conv"),
+        node("Conv", ["b", "v"], ["y"]),
+    ]
+    found = layers(
+        load(nodes, weights={"w": KERNEL, "v": GENERATOR.normal(size=(4, 4, 3, 3)).astype("float32")})
+    )
+    assert len(set(found)) == len(found)
+
+
+def test_a_network_without_inputs_is_refused(tmp_path):
+    graph = helper.make_graph(
+        [node("Neg", ["w"], ["y"])],
+        "graph",
+        [],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(KERNEL, "w")],
+    )
+    onnx.save_model(helper.make_model(graph, ir_version=8), tmp_path / "constant.onnx")
+    with pytest.raises(ImportRefused, match="the model has no input"):
+        load_network(tmp_path / "constant.onnx")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "outputs", "part"),
+    [
+        ([node("Neg", ["r"], ["y"]), node("Relu", ["x"], ["r"])], ("y",), "topologically sorted"),
+        ([node("Relu", ["x"], ["y"])], ("y", "y"), "output 'y' is there twice"),
+        (
+            [node("Relu", ["x"], ["y"]), node("Neg", ["x"], ["y"])],
+            ("y",),
+            "'y' has been used as output names",
+        ),
+        ([], ("x",), "holds no network"),
+        ([node("MaxPool", ["x"], ["y"])], ("y",), "'kernel_shape' is missing"),
+    ],
+)
+def test_an_invalid_graph_is_told_with_what_is_wrong(load, nodes, outputs, part):
+    assert part in refusal(load, nodes, outputs=outputs, error=ModelNotReadable)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.STRING, TensorProto.COMPLEX64, TensorProto.UNDEFINED])
+def test_an_input_that_holds_no_numbers_is_told(load, tmp_path, kind):
+    load([node("Identity", ["x"], ["y"])])
+    model = onnx.load_model(tmp_path / "modèle à un nœud.onnx")
+    model.graph.input[0].type.tensor_type.elem_type = kind
+    onnx.save_model(model, tmp_path / "words.onnx")
+    with pytest.raises(ImportRefused, match="input 'x' is not a tensor of numbers"):
+        load_network(tmp_path / "words.onnx")
+
+
+def test_sparse_weights_are_refused(load):
+    values = numpy_helper.from_array(np.ones(1, "float32"), "values")
+    sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(np.array([1]), "places"), [3])
+    nodes = [node("Constant", [], ["thin"], sparse_value=sparse), node("Mul", ["x", "thin"], ["y"])]
+    assert "sparse weights cannot be imported: thin" in refusal(load, nodes, (1, 3))
 
 
 # Others
@@ -314,6 +533,12 @@ def test_used_indices_of_a_max_pool_are_refused(load):
     load([pool])
 
 
+def test_what_cannot_be_computed_again_is_refused_by_name(load):
+    pad = node("Pad", ["x", "sizes"], ["y"], mode="reflect")
+    message = refusal(load, [pad], weights={"sizes": np.array([0, 0, 1, 1, 0, 0, 1, 1])}, error=UserError)
+    assert "mirror_pad in y" in message
+
+
 def test_several_refusals_are_told_at_once(load):
     nodes = [
         node("LRN", ["x"], ["l"], "norm1", size=4),
@@ -329,6 +554,19 @@ def test_dropout_is_gone(load):
         "r",
         "gv",
     ]
+
+
+@pytest.mark.parametrize("axes", [{"axes": [2]}, {}])
+def test_a_slice_before_opset_10(load, axes):
+    assert load([node("Slice", ["x"], ["y"], starts=[0], ends=[1], **axes)], opset=9)
+
+
+def test_sizes_known_only_at_run_time_are_refused(load):
+    nodes = [
+        node("Cast", ["x"], ["s"], to=TensorProto.INT64),
+        node("Resize", ["x", "", "", "s"], ["y"], "up"),
+    ]
+    assert "Resize 'up': its scales or sizes are computed at run time" in refusal(load, nodes, (4,))
 
 
 @pytest.mark.parametrize(

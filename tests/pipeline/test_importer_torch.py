@@ -60,6 +60,7 @@ def dynamic() -> torch.export.ExportedProgram:
         nn.AvgPool2d(3, 2, 1, ceil_mode=True),
         nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False),
         nn.AvgPool2d(2, divisor_override=1),
+        nn.AvgPool2d(2, 2, 1, ceil_mode=True),
         nn.MaxPool2d(2, 2, 1, ceil_mode=True),
         nn.MaxPool2d(3, 2, 1, dilation=2),
         nn.AdaptiveAvgPool2d(5),
@@ -167,7 +168,29 @@ def test_batch_norm_without_statistics_is_refused_by_name():
     assert "(1): batch norm without running statistics" in message
 
 
+def test_batch_statistics_at_run_time_are_refused():
+    function = Lambda(lambda x: F.batch_norm(x, None, None, training=True))
+    assert "batch norm without running statistics" in refusal(lambda: load(function))
+
+
 # Refused operators, I4
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_refused(dtype):
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).to(dtype)
+    message = refusal(lambda: load(module, image().to(dtype)))
+    assert message == f"0 computes in {str(dtype).removeprefix('torch.')}: export the model in float32"
+
+
+def test_a_divisor_of_three_axes_is_refused():
+    message = refusal(lambda: load(nn.AvgPool3d(2, divisor_override=3), image(1, 3, 4, 4, 4)))
+    assert "divisor_override" in message
+
+
+def test_example_inputs_that_are_no_tensors_are_told():
+    message = refusal(lambda: load_network(small(), example_inputs=([image()],)), UserError)
+    assert "not list" in message
 
 
 def test_a_divisor_with_ceil_mode_is_refused():
