@@ -71,7 +71,7 @@ def name_layers(module: tvm.IRModule, layers: Mapping[relax.Var, str]) -> tuple[
             take(var, f"{names[biased]}.bias")
     for var in graph.layers:
         if var not in names and var in owners:
-            layer = represented[owners[var]]
+            layer = represented.setdefault(owners[var], owners[var])
             take(var, f"{layer}.{_step(graph, var)}", layer)
     return _renamed(graph, names), layer_of
 

@@ -5,6 +5,7 @@ from onnx.helper import make_node
 from torch import nn
 from tvm import relax
 
+from pipeline.twin import evaluate
 from relay_passes import canonicalize
 from relay_passes.canonicalize.name_layers import layer_name
 from relay_passes.graph import Graph
@@ -224,3 +225,58 @@ def test_results_that_are_layers_of_their_own_keep_their_names(built, names):
     module = built((1, 4, 8, 8), compute)
     found = names(_named(module, first="s1", second="s2", total="sum"))
     assert found[1:] == ["s1", "s2", "sum"]
+
+
+def test_a_constant_added_to_one_of_a_layers_values_is_a_layer(built, names):
+    scale, shift = (relax.const(RNG.normal(size=(1, 4, 1, 1)).astype("float32")) for _ in range(2))
+
+    def compute(builder, x):
+        scaled = builder.emit(relax.op.multiply(x, scale), "scaled")
+        last = builder.emit(relax.op.tanh(scaled), "last")
+        shifted = builder.emit(relax.op.add(scaled, shift), "shifted")
+        return builder.emit(relax.op.add(last, shifted), "total")
+
+    module = built((1, 4, 8, 8), compute)
+    found = names(_named(module, scaled="pair", last="pair", shifted="moved", total="sum"))
+    assert found == ["pair.multiply", "pair", "moved", "sum"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_names_are_different_however_layers_are_spread(built, names, seed):
+    """Values are given to layers at random, and some of them to none."""
+    random = np.random.default_rng(seed)
+    kernel = relax.const(RNG.normal(size=(4, 4, 1, 1)).astype("float32"))
+    scale = relax.const(RNG.normal(size=(1, 4, 1, 1)).astype("float32"))
+    unary = (
+        relax.op.nn.relu,
+        lambda x: relax.op.multiply(x, scale),
+        lambda x: relax.op.add(x, scale),
+        lambda x: relax.op.nn.conv2d(x, kernel),
+        lambda x: relax.op.nn.pad(x, [0] * 8),
+        lambda x: relax.op.reshape(x, (1, 4, 8, 8)),
+    )
+
+    def compute(builder, x):
+        values = [x]
+        for _ in range(20):
+            read = values[random.integers(len(values))]
+            if random.random() < 0.2:
+                parts = builder.emit(relax.op.split(read, 2, axis=1))
+                pair = [builder.emit(relax.TupleGetItem(parts, i)) for i in random.permutation(2).tolist()]
+                values.append(builder.emit(relax.op.concat(pair, axis=1)))
+            else:
+                values.append(builder.emit(unary[random.integers(len(unary))](read)))
+        return tuple(values[-4:])
+
+    module = built((1, 4, 8, 8), compute)
+    module["main"] = module["main"].with_attr("num_input", 1)
+    layers = {
+        var: str(random.choice(["a", "b", "a.relu", "lv2", "c.bias", "relu_1"]))
+        for var in Graph(module).layers
+        if random.random() < 0.7
+    }
+    named = canonicalize(module, {}, layers)
+    assert len(set(names(named))) == len(names(named))
+    x = RNG.normal(size=(1, 4, 8, 8)).astype("float32")
+    for value, wanted in zip(evaluate(named, [x]), evaluate(module, [x]), strict=True):
+        np.testing.assert_allclose(value, wanted, atol=1e-4)
