@@ -16,6 +16,7 @@ from relay_passes import (
     Cost,
     Layer,
     MergePlan,
+    apply_plan,
     cost,
     estimated_times,
     layer_table,
@@ -26,7 +27,11 @@ EVERY_MERGE = MergeRequest(retraining=True)
 
 
 class Inspection(BaseModel):
-    """What a network consists of and what can be merged in it."""
+    """What a network consists of and what can be merged in it.
+
+    `merged` is what it would be with every merge of the plan, `decomposed` with the plan's Tucker
+    decompositions too, if there are any.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,6 +41,7 @@ class Inspection(BaseModel):
     plan: MergePlan
     original: Cost
     merged: Cost
+    decomposed: Cost | None
 
 
 def inspect(
@@ -60,7 +66,6 @@ def inspect(
     Returns
     -------
     Inspection
-        `merged` is what the network would be with every merge of the plan.
 
     Raises
     ------
@@ -70,6 +75,7 @@ def inspect(
     network = load_network(model, example_inputs=example_inputs, input_shapes=input_shapes)
     layers = layer_table(network.module)
     merged = merge_network(network, request)
+    merges_only = merged.plan.model_copy(update={"candidates": merged.plan.merges})
     times, source = _times(layers, profile) if profile else (estimated_times(network.module), ESTIMATED)
     return Inspection(
         name=network.name,
@@ -77,7 +83,8 @@ def inspect(
         layers=layers,
         plan=with_time_shares(merged.plan, times, source),
         original=cost(network.module),
-        merged=cost(merged.module),
+        merged=cost(apply_plan(network.module, merges_only)),
+        decomposed=cost(merged.module) if merged.plan.decompositions else None,
     )
 
 

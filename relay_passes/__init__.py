@@ -10,6 +10,7 @@ from relay_passes.layer_table import Cost, Layer, cost, layer_table
 from relay_passes.merge import reborn_layers
 from relay_passes.merge_plan import Candidate, Kind, MergePlan, Reason, Refusal
 from relay_passes.plan_merges import Merged, apply_plan, make_merges, plan_merges
+from relay_passes.ranks import Energy, Fixed, RankChoice, Ratio, Vbmf, WrongRanks
 from relay_passes.strip_softmax import strip_softmax
 from relay_passes.time_share import ESTIMATED, estimated_times, with_time_shares
 
@@ -18,14 +19,20 @@ __all__ = [
     "Candidate",
     "Choice",
     "Cost",
+    "Energy",
+    "Fixed",
     "Kind",
     "Layer",
     "MergePlan",
     "Merged",
     "Planned",
+    "RankChoice",
+    "Ratio",
     "Reason",
     "Refusal",
     "Selection",
+    "Vbmf",
+    "WrongRanks",
     "all_of",
     "apply_plan",
     "canonicalize",

@@ -120,6 +120,21 @@ class MergePlan(BaseModel):
     time_from: str | None = None
     """What the candidates' shares of time were measured on, or that they are estimated."""
 
+    @property
+    def merges(self) -> tuple[Candidate, ...]:
+        """The candidates that merge layers."""
+        return tuple(each for each in self.candidates if each.kind is not Kind.TUCKER)
+
+    @property
+    def decompositions(self) -> tuple[Candidate, ...]:
+        """The candidates that decompose a convolution."""
+        return tuple(each for each in self.candidates if each.kind is Kind.TUCKER)
+
+    @property
+    def ranks(self) -> dict[str, tuple[int, int]]:
+        """The ranks of the Tucker decompositions, by layer."""
+        return {each.found_at: each.ranks for each in self.candidates if each.ranks is not None}
+
     def exact_only(self) -> MergePlan:
         """The plan without the merges that need retraining, which become refusals."""
         waiting = tuple(

@@ -1,8 +1,9 @@
 """Find all merges of a network, and make those of a plan.
 
-The steps stand in the order in which they are made: folding leaves plain convolutions, streamline merges
-shorten the chains, branch merges widen convolutions, and then a pool behind a concat finds convolutions only.
-Where all branches became one convolution there is no concat left, and the pool behind it is a chain's.
+The steps stand in the order in which they are made: folding leaves plain convolutions, average pools that
+merge exactly go before the chains that don't, streamline merges shorten the chains, branch merges widen
+convolutions, and then a pool behind a concat finds convolutions only. Where all branches became one
+convolution there is no concat left, and the pool behind it is a chain's. What is left may be decomposed.
 """
 
 from __future__ import annotations
@@ -14,16 +15,20 @@ import tvm
 
 from relay_passes.check_rewrite import Evaluate
 from relay_passes.choice import Choice, everything
+from relay_passes.decompose_tucker import DecomposeTucker, TuckerFinder
 from relay_passes.fold_batch_norm import FoldBatchNorm, find_folds
 from relay_passes.making import Making
 from relay_passes.merge import Find
+from relay_passes.merge_average_pool import MergeAveragePool, find_average_pools
 from relay_passes.merge_branches import MergeBranches, find_branches
 from relay_passes.merge_concat_pool import MergeConcatPool, find_concat_pools
 from relay_passes.merge_plan import MergePlan
 from relay_passes.merge_streamline import MergeStreamline, find_streamlines
+from relay_passes.ranks import Fixed, RankChoice
 
 STEPS: tuple[tuple[Find, Callable[[MergePlan], tvm.transform.Pass]], ...] = (
     (find_folds, FoldBatchNorm),
+    (find_average_pools, MergeAveragePool),
     (find_streamlines, MergeStreamline),
     (find_branches, MergeBranches),
     (find_concat_pools, MergeConcatPool),
@@ -40,7 +45,11 @@ class Merged:
 
 
 def make_merges(
-    module: tvm.IRModule, *, choice: Choice = everything, evaluate: Evaluate | None = None
+    module: tvm.IRModule,
+    *,
+    choice: Choice = everything,
+    ranks: RankChoice | None = None,
+    evaluate: Evaluate | None = None,
 ) -> Merged:
     """Make all merges of a canonical module that are wanted and pass their checks.
 
@@ -50,6 +59,8 @@ def make_merges(
         Canonical; it is not changed.
     choice : Choice
         Which of the merges found shall be made; by default all.
+    ranks : RankChoice, optional
+        Decompose the convolutions afterwards (Tucker-2), with ranks chosen this way.
     evaluate : Evaluate, optional
         Computes modules on random input, so that exact merges are compared with what they replace. One that
         differs is undone and becomes a refusal.
@@ -60,16 +71,20 @@ def make_merges(
         The attribute `deeprebirth.reborn` of its module names the layers that need training.
     """
     making = Making(choice, evaluate)
-    for find, _ in STEPS:
+    finds: list[Find] = [find for find, _ in STEPS]
+    finds += [] if ranks is None else [TuckerFinder(ranks)]
+    for find in finds:
         module = making.make(module, find)
-    for find in dict.fromkeys(find for find, _ in STEPS):
+    for find in dict.fromkeys(finds):
         making.look(module, find)
     return Merged(module, making.plan)
 
 
-def plan_merges(module: tvm.IRModule, *, choice: Choice = everything) -> MergePlan:
+def plan_merges(
+    module: tvm.IRModule, *, choice: Choice = everything, ranks: RankChoice | None = None
+) -> MergePlan:
     """What `make_merges` would make and refuse, with what each merge saves."""
-    return make_merges(module, choice=choice).plan
+    return make_merges(module, choice=choice, ranks=ranks).plan
 
 
 def apply_plan(module: tvm.IRModule, plan: MergePlan) -> tvm.IRModule:
@@ -86,4 +101,7 @@ def apply_plan(module: tvm.IRModule, plan: MergePlan) -> tvm.IRModule:
     tvm.IRModule
         Its attribute `deeprebirth.reborn` names the layers that need training.
     """
-    return tvm.transform.Sequential([make(plan) for _, make in STEPS])(module)
+    passes = [make(plan) for _, make in STEPS]
+    ranks = plan.ranks
+    passes += [DecomposeTucker(Fixed(ranks))] if ranks else []
+    return tvm.transform.Sequential(passes)(module)

@@ -7,13 +7,16 @@ import typer
 from rich.console import Console
 
 from pipeline.cli.options import (
+    EnergyOption,
     JsonOption,
     ModelArgument,
     OnlyOption,
     PlanOption,
+    RatioOption,
     ShapeOption,
     SkipOption,
     StructureOnlyOption,
+    TuckerOption,
     input_shapes,
     merge_request,
 )
@@ -29,6 +32,9 @@ def deploy(
     only: OnlyOption = [],  # noqa: B006
     skip: SkipOption = [],  # noqa: B006
     plan: PlanOption = None,
+    tucker: TuckerOption = False,
+    energy: EnergyOption = None,
+    ratio: RatioOption = None,
     threads: Annotated[int | None, typer.Option(help="Cores to use; by default all.")] = None,
     input_shape: ShapeOption = [],  # noqa: B006
     database: Annotated[
@@ -52,7 +58,9 @@ def deploy(
         target=target,
         input_shapes=input_shapes(input_shape),
         trials=trials,
-        request=merge_request(only, skip, plan, retraining=structure_only),
+        request=merge_request(
+            only, skip, plan, tucker=tucker, energy=energy, ratio=ratio, retraining=structure_only
+        ),
         threads=threads,
         database=database,
         seed=seed,

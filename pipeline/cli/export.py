@@ -10,13 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.cli.options import (
+    EnergyOption,
     JsonOption,
     ModelArgument,
     OnlyOption,
     PlanOption,
+    RatioOption,
     ShapeOption,
     SkipOption,
     StructureOnlyOption,
+    TuckerOption,
     input_shapes,
     merge_request,
 )
@@ -33,6 +36,9 @@ def export(
     only: OnlyOption = [],  # noqa: B006
     skip: SkipOption = [],  # noqa: B006
     plan: PlanOption = None,
+    tucker: TuckerOption = False,
+    energy: EnergyOption = None,
+    ratio: RatioOption = None,
     input_shape: ShapeOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
@@ -47,7 +53,9 @@ def export(
         model,
         onnx_file=onnx,
         input_shapes=input_shapes(input_shape),
-        request=merge_request(only, skip, plan, retraining=structure_only),
+        request=merge_request(
+            only, skip, plan, tucker=tucker, energy=energy, ratio=ratio, retraining=structure_only
+        ),
     )
     if as_json:
         print(exported.model_dump_json())

@@ -10,19 +10,25 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.cli.options import (
+    EnergyOption,
     JsonOption,
     ModelArgument,
     OnlyOption,
     PlanOption,
+    RatioOption,
     ShapeOption,
     SkipOption,
+    TuckerOption,
     input_shapes,
     merge_request,
 )
-from pipeline.report.tables import printable
+from pipeline.report.tables import count, printable, size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from pipeline.inspection import Inspection
+    from relay_passes import Candidate, Cost
 
 FOLLOWERS = ("add", "relu", "prelu", "leakyrelu", "clip")
 
@@ -33,6 +39,9 @@ def inspect(
     only: OnlyOption = [],  # noqa: B006
     skip: SkipOption = [],  # noqa: B006
     plan: PlanOption = None,
+    tucker: TuckerOption = False,
+    energy: EnergyOption = None,
+    ratio: RatioOption = None,
     save_plan: Annotated[
         Path | None, typer.Option("--save-plan", help="Write the plan to this file, to edit and give back.")
     ] = None,
@@ -48,7 +57,7 @@ def inspect(
     inspection = run(
         model,
         input_shapes=input_shapes(input_shape),
-        request=merge_request(only, skip, plan, retraining=True),
+        request=merge_request(only, skip, plan, tucker=tucker, energy=energy, ratio=ratio, retraining=True),
         profile=None if profile is None else read_profile(profile),
     )
     if save_plan is not None:
@@ -60,20 +69,25 @@ def inspect(
 
 
 def _print(inspection: "Inspection", console: Console) -> None:
+    plan = inspection.plan
     console.print(_layers(inspection))
-    console.print(_merges(inspection))
+    console.print(_merges("Merges", inspection, plan.merges))
+    if plan.decompositions:
+        console.print(_merges("Tucker decompositions", inspection, plan.decompositions))
     console.print(_refusals(inspection))
-    before, after = inspection.original, inspection.merged
-    if inspection.plan.candidates:
-        console.print(Text(f"Time: the share of a merge's layers, {printable(inspection.plan.time_from)}."))
+    if plan.candidates:
+        console.print(Text(f"Time: the share of a merge's layers, {printable(plan.time_from)}."))
     else:
-        console.print(Text("Nothing worth merging."))
-    console.print(
-        Text(
-            f"All merges: {before.macs / 1e6:,.0f} -> {after.macs / 1e6:,.0f} million multiply-adds, "
-            f"{before.parameters:,} -> {after.parameters:,} parameters, "
-            f"{before.layers} -> {after.layers} layers"
-        )
+        console.print(Text("Nothing worth merging; the reasons are above."))
+    console.print(_totals("All merges", inspection.original, inspection.merged))
+    if inspection.decomposed is not None:
+        console.print(_totals("With Tucker", inspection.original, inspection.decomposed))
+
+
+def _totals(title: str, before: "Cost", after: "Cost") -> Text:
+    return Text(
+        f"{title}: {before.macs / 1e6:,.0f} -> {after.macs / 1e6:,.0f} million multiply-adds, "
+        f"{before.parameters:,} -> {after.parameters:,} parameters, {before.layers} -> {after.layers} layers"
     )
 
 
@@ -85,25 +99,28 @@ def _layers(inspection: "Inspection") -> Table:
     return table
 
 
-def _merges(inspection: "Inspection") -> Table:
-    table = _table(
-        "Merges", ("merge", "kind", "weights", "removed"), ("macs", "parameters", "activations", "time")
-    )
+def _merges(title: str, inspection: "Inspection", candidates: "Sequence[Candidate]") -> Table:
+    table = _table(title, ("merge", "kind", "weights", "removed"), ("macs", "params", "activ.", "time"))
     operators = {layer.name: layer.operator for layer in inspection.layers}
-    for each in inspection.plan.candidates:
+    for each in candidates:
         removed = [name for name in each.removed if operators.get(name) not in FOLLOWERS] or each.removed
+        ranks = "" if each.ranks is None else "ranks {}, {}".format(*each.ranks)
         _row(
             table,
             each.name,
             each.kind,
             "exact" if each.exact else "retrain",
-            "\n".join(name.removeprefix(each.name).lstrip("/._") or name for name in removed),
-            f"{(each.macs_after - each.macs_before) / 1e6:+,.1f} M",
-            f"{each.parameters_after - each.parameters_before:+,}",
-            f"{(each.activation_bytes_after - each.activation_bytes_before) / 1e3:+,.0f} KB",
-            f"{each.time_share:.1%}",
+            "\n".join(name.removeprefix(each.name).lstrip("/._") or name for name in removed) or ranks,
+            _signed(count, each.macs_after - each.macs_before),
+            _signed(count, each.parameters_after - each.parameters_before),
+            _signed(size, each.activation_bytes_after - each.activation_bytes_before),
+            f"{each.time_share:.0%}",
         )
     return table
+
+
+def _signed(text: "Callable[[float], str]", change: int) -> str:
+    return f"{'-' if change < 0 else '+'}{text(abs(change))}" if change else "0"
 
 
 def _refusals(inspection: "Inspection") -> Table:
@@ -114,11 +131,17 @@ def _refusals(inspection: "Inspection") -> Table:
 
 
 def _table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
-    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, name in enumerate(words):
-        table.add_column(name, overflow="fold", no_wrap=index == 0 or name == "removed")
+    table = Table(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for name in words:
+        table.add_column(name, overflow="fold", no_wrap=name in ("kind", "weights"))
     for name in numbers:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 

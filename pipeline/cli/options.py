@@ -10,6 +10,7 @@ from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.merging import MergeRequest
+    from relay_passes import RankChoice
 
 SHAPE = re.compile(r"^(?P<name>.+):(?P<sizes>\d+(x\d+)*)$")
 
@@ -44,16 +45,39 @@ PlanOption = Annotated[
     Path | None,
     typer.Option("--plan", help="Make the merges of this plan, written by `inspect --save-plan` and edited."),
 ]
+TuckerOption = Annotated[
+    bool,
+    typer.Option(
+        "--tucker", help="Decompose convolutions after merging; ranks by Bayesian matrix factorisation."
+    ),
+]
+EnergyOption = Annotated[
+    float | None,
+    typer.Option("--energy", help="Decompose, with ranks that keep this share of the weights' energy."),
+]
+RatioOption = Annotated[
+    float | None,
+    typer.Option("--ratio", help="Decompose, with ranks that leave this share of a layer's multiply-adds."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
-def merge_request(only: list[str], skip: list[str], plan: Path | None, *, retraining: bool) -> "MergeRequest":
+def merge_request(
+    only: list[str],
+    skip: list[str],
+    plan: Path | None,
+    *,
+    tucker: bool,
+    energy: float | None,
+    ratio: float | None,
+    retraining: bool,
+) -> "MergeRequest":
     """What the options for merging ask for.
 
     Raises
     ------
     UserError
-        The plan cannot be read.
+        The plan cannot be read, or the ranks are asked for in no or in two ways.
     """
     from pipeline.merging import MergeRequest, read_plan
 
@@ -62,7 +86,23 @@ def merge_request(only: list[str], skip: list[str], plan: Path | None, *, retrai
         only=tuple(only),
         skip=tuple(skip),
         plan=None if plan is None else read_plan(plan),
+        ranks=_ranks(tucker, energy, ratio),
     )
+
+
+def _ranks(tucker: bool, energy: float | None, ratio: float | None) -> "RankChoice | None":
+    from relay_passes import Energy, Ratio, Vbmf, WrongRanks
+
+    if energy is not None and ratio is not None:
+        raise UserError("--energy and --ratio both choose the ranks: give one of them")
+    try:
+        if energy is not None:
+            return Energy(energy)
+        if ratio is not None:
+            return Ratio(ratio)
+    except WrongRanks as error:
+        raise UserError(str(error)) from None
+    return Vbmf() if tucker else None
 
 
 def input_shapes(given: list[str]) -> dict[str, tuple[int, ...]]:

@@ -14,10 +14,13 @@ from pipeline.network import Network
 from pipeline.twin import evaluate
 from relay_passes import (
     Choice,
+    Fixed,
     Merged,
     MergePlan,
     Planned,
+    RankChoice,
     Selection,
+    WrongRanks,
     all_of,
     exact_only,
     make_merges,
@@ -36,12 +39,23 @@ class MergeRequest:
         Names or kinds of merges, as in `relay_passes.Selection`.
     plan : MergePlan, optional
         The merges of this plan and no others; all of them have to be found.
+    ranks : RankChoice, optional
+        Decompose the convolutions after merging (Tucker-2), which needs retraining too. By default a plan's
+        decompositions have the plan's ranks.
     """
 
     retraining: bool = False
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     plan: MergePlan | None = None
+    ranks: RankChoice | None = None
+
+    @property
+    def decomposition(self) -> RankChoice | None:
+        """How to choose the ranks, if convolutions shall be decomposed."""
+        if self.ranks is None and self.plan is not None and self.plan.ranks:
+            return Fixed(self.plan.ranks)
+        return self.ranks
 
     @property
     def selection(self) -> Selection:
@@ -65,14 +79,19 @@ def merge_network(network: Network, request: MergeRequest) -> Merged:
     Raises
     ------
     UserError
-        A name stands for no merge, or a merge of the plan given is not found.
+        A name stands for no merge, a merge of the plan given is not found, or its ranks exceed the channels.
     """
     inputs = list(network.golden.inputs.values())
 
     def compute(module: tvm.IRModule, at: Sequence[str]) -> list[np.ndarray]:
         return evaluate(module, inputs, at)
 
-    merged = make_merges(network.module, choice=request.choice(), evaluate=compute)
+    try:
+        merged = make_merges(
+            network.module, choice=request.choice(), ranks=request.decomposition, evaluate=compute
+        )
+    except WrongRanks as error:
+        raise UserError(str(error)) from None
     _check_names(request.selection, merged.plan)
     if request.plan is not None:
         _check_planned(request, merged.plan)
