@@ -26,9 +26,10 @@ from pipeline.importer import load_network
 from pipeline.merging import MergedNetwork, MergeRequest, merge_verified, original_in
 from pipeline.network import Network
 from pipeline.report.collect import collect
-from pipeline.report.model import Compared, Report
+from pipeline.report.model import FOR_TIMING_ONLY, Compared, Report
 from pipeline.report.render import PAGES, write_report
 from pipeline.verification import tolerance_for
+from relay_passes import reborn_layers
 
 RUNS = 50
 ORIGINAL, MERGED = "original", "merged"
@@ -166,7 +167,7 @@ def _hand_over(out: Path, report: Report, network: Network, built: Compared[Buil
 
 def _write_verified_bundle(directory: Path, report: Report, network: Network, built: Built) -> None:
     candidate = built.candidate
-    for_timing_only = report.structure_only and candidate.name == MERGED
+    for_timing_only = bool(reborn_layers(candidate.module))
     write_bundle(
         directory,
         name=network.name,
@@ -181,6 +182,6 @@ def _write_verified_bundle(directory: Path, report: Report, network: Network, bu
         tolerance=max(map(tolerance_for, candidate.reference.values())),
         verification=(built.verification,),
         structure_only=for_timing_only,
-        notices=report.notices if for_timing_only else (),
+        notices=(FOR_TIMING_ONLY,) if for_timing_only else (),
     )
     verify_bundle(directory)

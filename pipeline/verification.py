@@ -1,18 +1,21 @@
 """Compare outputs with their reference.
 
 The tolerance is relative to the largest value of the reference. A softmax's outputs are small, so an absolute
-bound would accept anything; relative to the largest one, an error of its inputs shows in full.
+bound would accept anything; relative to the largest one, an error of its inputs shows in full. Outputs that
+are all next to nothing are taken for `SMALLEST_SCALE`: a sigmoid computes them from numbers near 1 and rounds
+those.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from pipeline.report.model import Verification
 
 RELATIVE_TOLERANCE = 1e-4
+SMALLEST_SCALE = 0.01
 
 
 class NotVerified(RuntimeError):
@@ -22,7 +25,7 @@ class NotVerified(RuntimeError):
 def tolerance_for(reference: np.ndarray) -> float:
     """The largest difference allowed from a reference, element by element."""
     scale = float(np.max(np.abs(reference), initial=0.0))
-    return RELATIVE_TOLERANCE * (scale or 1.0)
+    return RELATIVE_TOLERANCE * (max(scale, SMALLEST_SCALE) if scale else 1.0)
 
 
 def verify(
@@ -53,6 +56,11 @@ def verify(
         _compared(what, against, name, expected, output)
         for (name, expected), output in zip(reference.items(), outputs, strict=True)
     ]
+    return worst(checks)
+
+
+def worst(checks: Iterable[Verification]) -> Verification:
+    """The comparison that comes closest to its tolerance."""
     return max(checks, key=lambda check: check.max_abs_diff / check.tolerance)
 
 

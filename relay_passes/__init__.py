@@ -7,7 +7,7 @@ from relay_passes.canonicalize import canonicalize
 from relay_passes.choice import Choice, Planned, Selection, all_of, everything, exact_only
 from relay_passes.inline_composites import inline_composites
 from relay_passes.layer_table import Cost, Layer, cost, layer_table
-from relay_passes.merge import reborn_layers
+from relay_passes.merge import REBORN, reborn_layers
 from relay_passes.merge_plan import Candidate, Kind, MergePlan, Reason, Refusal
 from relay_passes.plan_merges import Merged, apply_plan, make_merges, plan_merges
 from relay_passes.ranks import Energy, Fixed, RankChoice, Ratio, Vbmf, WrongRanks
@@ -16,6 +16,7 @@ from relay_passes.time_share import ESTIMATED, estimated_times, with_time_shares
 
 __all__ = [
     "ESTIMATED",
+    "REBORN",
     "Candidate",
     "Choice",
     "Cost",

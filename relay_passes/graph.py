@@ -123,6 +123,8 @@ class Graph:
         tvm.IRModule
             Layers that stay as they are keep their variables and names.
         """
+        if not replacements and outputs is None and attributes is None:
+            return self.module
         return self.trace_rewrite(replacements, outputs, attributes).module
 
     def trace_rewrite(

@@ -20,9 +20,8 @@ from pipeline.merging import MergedNetwork, MergeRequest, merge_verified
 from pipeline.network import Network
 from pipeline.report.model import Name, Record, Verification
 from pipeline.twin import evaluate
-from pipeline.verification import NotVerified, verify
-from relay_passes import Cost, MergePlan, cost, reborn_layers, strip_softmax
-from relay_passes.merge import REBORN
+from pipeline.verification import NotVerified, verify, worst
+from relay_passes import REBORN, Cost, MergePlan, cost, reborn_layers, strip_softmax
 
 EXACT_MERGES = MergeRequest()
 LARGEST_FILE = 2**31 - 1
@@ -53,7 +52,7 @@ class Exported(Record):
     @property
     def worst(self) -> Verification:
         """The comparison that comes closest to its tolerance."""
-        return max(self.verification, key=lambda check: check.max_abs_diff / check.tolerance)
+        return worst(self.verification)
 
 
 def export(

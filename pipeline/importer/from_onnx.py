@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import tvm
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import ImportRefused
 from pipeline.files import sha256
@@ -63,7 +64,17 @@ def import_onnx(path: Path, input_shapes: Mapping[str, tuple[int, ...]], seed: i
         golden=golden,
         framework="onnx",
         source_digest=f"sha256:{sha256(path)}",
+        reborn=_reborn(model),
     )
+
+
+def _reborn(model: onnx.ModelProto) -> tuple[str, ...]:
+    """The layers that a file of our own says are not trained."""
+    text = next((each.value for each in model.metadata_props if each.key == REBORN), "[]")
+    try:
+        return TypeAdapter(tuple[str, ...]).validate_json(text)
+    except ValidationError:
+        raise ImportRefused(f"the file's {REBORN} is no list of layers: export the network again") from None
 
 
 def _settle(

@@ -30,6 +30,8 @@ class Imported:
         The user's name of the layer that a value of the module belongs to; no two layers have one name.
     inputs, outputs, golden, framework, source_digest
         As in `Network`.
+    reborn : tuple of str
+        The layers that the model itself says are not trained yet.
     """
 
     module: tvm.IRModule
@@ -40,3 +42,4 @@ class Imported:
     golden: Golden
     framework: Literal["onnx", "torch"]
     source_digest: str
+    reborn: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from pipeline.importer.from_onnx import import_onnx
 from pipeline.importer.from_torch import import_torch
 from pipeline.importer.imported import Imported
 from pipeline.network import Network
-from relay_passes import canonicalize
+from relay_passes import REBORN, canonicalize
 
 ZIP_MAGIC = b"PK\x03\x04"
 
@@ -88,7 +88,7 @@ def _checked(imported: Imported, name: str) -> Network:
     check_against_golden(module, imported.golden, imported.framework)
     return Network(
         name=name,
-        module=module,
+        module=module.with_attr(REBORN, list(imported.reborn)) if imported.reborn else module,
         inputs=imported.inputs,
         outputs=imported.outputs,
         golden=imported.golden,

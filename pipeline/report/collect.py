@@ -27,7 +27,7 @@ from pipeline.report.model import (
     Tuning,
     speedup_of,
 )
-from relay_passes import MergePlan, cost
+from relay_passes import MergePlan, cost, reborn_layers
 
 VERSIONED = ("deeprebirth", "apache-tvm", "apache-tvm-ffi", "torch", "onnx", "onnxruntime")
 
@@ -61,7 +61,7 @@ def collect(
         original=_latency(times.original, built.original), merged=_latency(times.merged, built.merged)
     )
     speedup, note = speedup_of(latency, device)
-    untrained = not merged.is_exact
+    untrained = bool(reborn_layers(merged.module))
     return Report(
         structure_only=untrained,
         notices=(FOR_TIMING_ONLY,) if untrained else (),

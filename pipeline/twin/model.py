@@ -164,7 +164,7 @@ def evaluate(module: tvm.IRModule, inputs: Sequence[np.ndarray], at: Sequence[st
     with one_thread(), torch.inference_mode():
         tensors = [torch.from_numpy(np.array(array)) for array in inputs]
         outputs, values = program.outputs(constants, tensors, at)
-    return [value.numpy() for value in (*outputs, *(values[name] for name in at))]
+    return [value.detach().numpy() for value in (*outputs, *(values[name] for name in at))]
 
 
 @dataclass(frozen=True)
