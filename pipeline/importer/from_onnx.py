@@ -24,6 +24,7 @@ from pipeline.importer.onnx_rules import correct, refuse_half_precision, refuse_
 from pipeline.importer.onnx_traced import import_traced
 from pipeline.importer.onnx_weights import Weights, replace_all, with_weights_as_inputs
 from pipeline.network import Golden, TensorSpec
+from relay_passes import REBORN
 
 Tensors = dict[str, tvm.runtime.Tensor]
 

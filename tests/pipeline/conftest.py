@@ -1,5 +1,6 @@
 """Small networks that several tests deploy."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,12 @@ def write_onnx(path: Path, *, batch: int | str = 1) -> Path:
     onnx.checker.check_model(model)
     onnx.save(model, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def write_small_onnx() -> Callable[..., Path]:
+    """A function that writes a small classifier to a path."""
+    return write_onnx
 
 
 @pytest.fixture

@@ -95,6 +95,35 @@ def test_inspect_for_people_and_for_programs(small_onnx: Path, capsys: pytest.Ca
     assert {"layers", "plan", "original", "merged"} <= json.loads(capsys.readouterr().out).keys()
 
 
+def test_inspect_with_a_choice_of_merges(
+    small_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    plan = tmp_path / "plan.json"
+    assert run(["inspect", str(small_onnx), "--only", "fold", "--save-plan", str(plan)]) == 0
+    assert "left out" in capsys.readouterr().out
+    assert run(["inspect", str(small_onnx), "--plan", str(plan), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["plan"]["candidates"]
+    assert {candidate["kind"] for candidate in found} == {"fold"}
+    assert run(["inspect", str(small_onnx), "--ratio", "0.6"]) == 0
+    out = capsys.readouterr().out
+    assert "Tucker decompositions" in out
+    assert "With Tucker:" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--skip", "nonsense"], "no merge is called 'nonsense'"),
+        (["--plan", "none.json"], "cannot read merge plan none.json"),
+        (["--profile", "none.json"], "cannot read profile none.json"),
+        (["--ratio", "2"], "ratio 2 is out of range"),
+        (["--ratio", "0.5", "--energy", "0.5"], "give one of them"),
+    ],
+)
+def test_wrong_choices_of_merges_are_one_line(small_onnx: Path, capsys, options: list[str], says: str):
+    assert says in told(capsys, "inspect", small_onnx, *options)
+
+
 def test_targets(capsys: pytest.CaptureFixture[str]):
     assert run(["targets", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["targets"][0]["name"] == "host"
