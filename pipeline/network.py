@@ -27,8 +27,8 @@ class Golden:
     inputs, outputs : dict of str to numpy.ndarray
         By the names of the network's inputs and outputs.
     logits : dict of str to numpy.ndarray
-        The outputs before a final softmax, log-softmax or sigmoid, by the output's name; the output itself where there
-        is none.
+        The outputs before a final softmax, log-softmax or sigmoid, by the output's name; the output itself
+        where there is none.
     """
 
     inputs: dict[str, np.ndarray]
