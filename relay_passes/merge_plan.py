@@ -6,12 +6,10 @@ the other, so each saving is the difference that one merge made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
-
-COUNTS = ("macs", "parameters", "activation_bytes")
 
 
 class Kind(StrEnum):
@@ -134,36 +132,6 @@ class MergePlan(BaseModel):
     def ranks(self) -> dict[str, tuple[int, int]]:
         """The ranks of the Tucker decompositions, by layer."""
         return {each.found_at: each.ranks for each in self.candidates if each.ranks is not None}
-
-    def exact_only(self) -> MergePlan:
-        """The plan without the merges that need retraining, which become refusals."""
-        waiting = tuple(
-            Refusal(
-                name=candidate.name,
-                kind=candidate.kind,
-                layers=candidate.layers,
-                reason=Reason.NEEDS_RETRAINING,
-                detail="changes the outputs until its new weights are trained; give training data",
-            )
-            for candidate in self.candidates
-            if not candidate.exact
-        )
-        exact = _counted_anew(
-            [candidate for candidate in self.candidates if candidate.exact], self.candidates
-        )
-        return MergePlan(candidates=exact, refusals=self.refusals + waiting)
-
-
-def _counted_anew(chosen: Sequence[Candidate], all_of_them: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """The chosen with the same savings, counted from the network before all of them."""
-    counts = {count: getattr(all_of_them[0], f"{count}_before") for count in COUNTS} if all_of_them else {}
-    row = []
-    for candidate in chosen:
-        update = {f"{count}_before": counts[count] for count in COUNTS}
-        for count in COUNTS:
-            counts[count] += getattr(candidate, f"{count}_after") - getattr(candidate, f"{count}_before")
-        row.append(candidate.model_copy(update={**update, **{f"{c}_after": counts[c] for c in COUNTS}}))
-    return tuple(row)
 
 
 def common_name(names: Iterable[str]) -> str:

@@ -26,7 +26,15 @@ from pipeline.merging import MergeRequest
 from pipeline.network import Network
 from pipeline.twin import evaluate
 from pipeline.verification import NotVerified
-from relay_passes import apply_plan, exact_only, plan_merges, strip_softmax
+from relay_passes import (
+    REBORN,
+    apply_plan,
+    exact_only,
+    make_merges,
+    plan_merges,
+    reborn_layers,
+    strip_softmax,
+)
 from relay_passes.graph import Graph
 
 WHOLE_NETWORKS = (
@@ -68,7 +76,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         pytest.skip(entry.missing)
     network = load_network(entry.write(tmp_path_factory.mktemp(entry.name)), input_shapes=entry.input_shapes)
     plan = plan_merges(network.module)
-    exact = apply_plan(network.module, plan.exact_only())
+    exact = make_merges(network.module, choice=exact_only).module
     return Case(network, exact, apply_plan(network.module, plan))
 
 
@@ -216,6 +224,19 @@ def test_unsupported_operators_are_refused_before_anything_is_written(
     assert not (tmp_path / "new").exists()
 
 
+def test_an_exported_network_that_is_not_trained_stays_marked(small_onnx: Path, tmp_path: Path):
+    path = tmp_path / "merged.onnx"
+    export(small_onnx, onnx_file=path, request=MergeRequest(retraining=True))
+    again = load_network(path)
+    assert reborn_layers(again.module) == ["stem"]
+    assert export(path, onnx_file=tmp_path / "again.onnx").notices
+    model = onnx.load(path)
+    next(each for each in model.metadata_props if each.key == REBORN).value = "{"
+    onnx.save(model, path)
+    with pytest.raises(UserError, match=r"deeprebirth\.reborn is no list of layers"):
+        load_network(path)
+
+
 @settings(max_examples=15, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(random_networks.networks())
 def test_random_networks(network: nn.Module):
@@ -225,7 +246,7 @@ def test_random_networks(network: nn.Module):
     )
     inputs = list(source.golden.inputs.values())
     plan = plan_merges(source.module)
-    exact = run(to_onnx(apply_plan(source.module, plan.exact_only())), inputs)
+    exact = run(to_onnx(make_merges(source.module, choice=exact_only).module), inputs)
     assert difference(exact, list(source.golden.outputs.values())) < 1e-4
     merged = apply_plan(source.module, plan)
     assert difference(run(to_onnx(merged), inputs), evaluate(merged, inputs)) < 1e-4

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from tvm import relax
 
-from relay_passes import Kind, Reason, apply_plan, plan_merges
+from relay_passes import Kind, Reason, apply_plan, exact_only, plan_merges
 from relay_passes.fold_batch_norm import find_folds
 from relay_passes.graph import Graph
 
@@ -18,7 +18,7 @@ def folded(operators):
     """Fold what can be folded; the outputs must stay. Returns operators left and reasons of refusals."""
 
     def fold(case):
-        plan = plan_merges(case.module).exact_only()
+        plan = plan_merges(case.module, choice=exact_only)
         assert {candidate.kind for candidate in plan.candidates} <= {Kind.FOLD}
         module = apply_plan(case.module, plan)
         relax.analysis.well_formed(module)

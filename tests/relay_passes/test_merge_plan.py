@@ -41,24 +41,9 @@ def test_a_plan_cannot_be_changed():
         PLAN.candidates[0].name = "other"
 
 
-def test_exact_only_turns_the_rest_into_refusals():
-    exact = PLAN.exact_only()
-    assert [candidate.name for candidate in exact.candidates] == ["bn", "größe 1"]
-    assert [refusal.name for refusal in exact.refusals] == ["p", "pool"]
-    assert exact.refusals[-1].reason is Reason.NEEDS_RETRAINING
-    assert exact.refusals[-1].found_at == PLAN.candidates[1].found_at == "pool"
-    assert exact.exact_only() == exact
-
-
-def test_exact_only_counts_savings_without_the_merges_left_out():
-    last = PLAN.exact_only().candidates[-1]
-    assert (last.macs_before, last.macs_after) == (100, 90)
-    assert (last.parameters_before, last.parameters_after) == (200, 180)
-    assert (last.activation_bytes_before, last.activation_bytes_after) == (300, 270)
-
-
-def test_an_empty_plan():
-    assert MergePlan().exact_only() == MergePlan()
+def test_an_unknown_field_is_refused():
+    with pytest.raises(ValueError, match="extra"):
+        MergePlan.model_validate({"candidate": []})
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from relay_passes import (
     apply_plan,
     canonicalize,
     cost,
+    exact_only,
     layer_table,
     plan_merges,
     reborn_layers,
@@ -170,7 +171,7 @@ def test_exact_merges_alone(from_torch, randomised):
     net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2))
     case = from_torch(randomised(net), torch.randn(1, 3, 8, 8))
     made = plan_merges(case.module)
-    exact = made.exact_only()
+    exact = plan_merges(case.module, choice=exact_only)
     assert [c.kind for c in exact.candidates] == [Kind.FOLD, Kind.FOLD]
     assert [r.reason for r in exact.refusals] == [Reason.NEEDS_RETRAINING]
     module = apply_plan(case.module, exact)

@@ -7,7 +7,8 @@ from torch import nn
 from tvm import relax
 from tvm_ffi import structural_hash
 
-from relay_passes import apply_plan, cost, plan_merges
+from pipeline.twin import evaluate
+from relay_passes import Ratio, Reason, apply_plan, cost, exact_only, make_merges, plan_merges
 
 CHANNELS, SIZE = 4, 14
 
@@ -158,16 +159,24 @@ def test_merges_of_random_networks(from_torch, network):
     assert case.difference() < 1e-4
     before = structural_hash(case.module, map_free_vars=True)
     plan = plan_merges(case.module)
+    exact_plan = plan_merges(case.module, choice=exact_only)
 
-    exact = apply_plan(case.module, plan.exact_only())
+    exact = apply_plan(case.module, exact_plan)
     relax.analysis.well_formed(exact)
     assert case.difference(exact) < 1e-4
-    _says_what_it_saves(plan.exact_only(), exact)
+    _says_what_it_saves(exact_plan, exact)
 
     merged = apply_plan(case.module, plan)
     relax.analysis.well_formed(merged)
     case.difference(merged)
     _says_what_it_saves(plan, merged)
+
+    checked = make_merges(
+        case.module, ranks=Ratio(0.5), evaluate=lambda module, at: evaluate(module, case.inputs, at)
+    )
+    assert Reason.CHECK_FAILED not in {refusal.reason for refusal in checked.plan.refusals}
+    case.difference(checked.module)
+    _says_what_it_saves(checked.plan, checked.module)
     assert structural_hash(case.module, map_free_vars=True) == before
 
 
