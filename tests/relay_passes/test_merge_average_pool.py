@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from tvm import relax
 
 from pipeline.twin import evaluate
-from relay_passes import Kind, Reason, reborn_layers
+from relay_passes import Kind, Reason, plan_merges, reborn_layers
 from relay_passes.convolution import Convolution
 from relay_passes.graph import Graph, shape_of
 from relay_passes.merge import next_sweep
@@ -39,7 +39,6 @@ def merged(operators):
 
 
 MERGED = {
-    "1x1, 2x2/2": (nn.Conv2d(4, 6, 1, bias=False), nn.AvgPool2d(2), ((2, 2), (2, 2), (0,) * 4, (1, 1))),
     "3x3, 2x2/2": (nn.Conv2d(4, 6, 3, padding=1), nn.AvgPool2d(2), ((4, 4), (2, 2), (1,) * 4, (1, 1))),
     "3x3, 3x3/2": (nn.Conv2d(4, 6, 3), nn.AvgPool2d(3, 2), ((5, 5), (2, 2), (0,) * 4, (1, 1))),
     "3x3/2, 2x2/2": (nn.Conv2d(4, 6, 3, 2, 1), nn.AvgPool2d(2), ((5, 5), (4, 4), (1, 1, 0, 0), (1, 1))),
@@ -55,11 +54,6 @@ MERGED = {
         nn.AvgPool2d((2, 1), (2, 1)),
         ((4, 1), (2, 1), (1, 0, 1, 0), (1, 1)),
     ),
-    "1x1 without bias, padded pool": (
-        nn.Conv2d(4, 6, 1, bias=False),
-        nn.AvgPool2d(3, 3, 1),
-        ((3, 3), (3, 3), (1, 1, 0, 0), (1, 1)),
-    ),
 }  # fmt: skip
 
 
@@ -70,6 +64,30 @@ def test_one_convolution_computes_both(from_torch, merged, convolution, pool, ex
     assert left == ["nn.conv2d"] + ["add"] * (convolution.bias is not None)
     assert refusals == []
     assert (found.kernel, found.strides, found.padding, found.dilation) == expected
+
+
+EXCHANGED = {
+    "2x2/2": (nn.Conv2d(4, 6, 1), nn.AvgPool2d(2)),
+    "3x3/2, grouped": (nn.Conv2d(4, 6, 1, groups=2), nn.AvgPool2d(3, 2)),
+    "padding without a bias": (nn.Conv2d(4, 6, 1, bias=False), nn.AvgPool2d(3, 3, 1)),
+    "padding that isn't counted": (nn.Conv2d(4, 6, 1), nn.AvgPool2d(2, 2, 1, count_include_pad=False)),
+    "the last window over the edge": (nn.Conv2d(4, 6, 1, bias=False), nn.AvgPool2d(3, 2, ceil_mode=True)),
+    "two pools": (nn.Conv2d(4, 6, 1), nn.Sequential(nn.AvgPool2d(2), nn.AvgPool2d(2))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("convolution", "pools"), EXCHANGED.values(), ids=EXCHANGED.keys())
+def test_a_1x1_convolution_goes_behind_the_pool(from_torch, merged, convolution, pools):
+    case = from_torch(nn.Sequential(convolution, pools), torch.randn(2, 4, 18, 18))
+    left, refusals, found = merged(case)
+    count = len(pools) if isinstance(pools, nn.Sequential) else 1
+    bias = ["add"] * (convolution.bias is not None)
+    assert left == ["nn.avg_pool2d"] * count + ["nn.conv2d", *bias]
+    assert refusals == []
+    assert (found.kernel, found.strides) == ((1, 1), (1, 1))
+    saved = plan_merges(case.module).candidates[0]
+    assert saved.macs_after < saved.macs_before / 3
+    assert saved.parameters_after == saved.parameters_before
 
 
 def test_pools_in_a_row_are_one_merge(from_torch, merged, built):
@@ -96,7 +114,7 @@ def test_the_pass_makes_what_the_plan_names(from_torch, operators):
 LEFT = {
     "a bias and a padded pool": (nn.Conv2d(4, 6, 1), nn.AvgPool2d(2, 2, 1), Reason.ZERO_PADDING),
     "padding that isn't counted": (
-        nn.Conv2d(4, 6, 1, bias=False),
+        nn.Conv2d(4, 6, 1, 2, bias=False),
         nn.AvgPool2d(2, 2, 1, count_include_pad=False),
         Reason.ZERO_PADDING,
     ),
@@ -110,7 +128,8 @@ LEFT = {
         nn.AvgPool2d(2, ceil_mode=True),
         Reason.ZERO_PADDING,
     ),
-    "more multiply-adds": (nn.Conv2d(4, 6, 1), nn.AvgPool2d(3, 2), Reason.SAVES_NOTHING),
+    "more multiply-adds": (nn.Conv2d(4, 6, 1, 2), nn.AvgPool2d(3, 2), Reason.SAVES_NOTHING),
+    "as many places": (nn.Conv2d(4, 6, 1, bias=False), nn.AvgPool2d(3, 1, 1), Reason.SAVES_NOTHING),
     "an even dilation fills the gaps": (
         nn.Conv2d(4, 6, 3, dilation=2),
         nn.AvgPool2d(3, 1),
