@@ -23,7 +23,7 @@ from pipeline.defaults import TRIALS
 from pipeline.errors import UserError
 from pipeline.files import check_replaceable, check_writable, fresh_directory
 from pipeline.importer import load_network
-from pipeline.merging import MergedNetwork, MergeRequest, merge_verified, original_in
+from pipeline.merging import EXACT_MERGES, MergedNetwork, MergeRequest, merge_verified, original_in
 from pipeline.network import Network
 from pipeline.report.collect import collect
 from pipeline.report.model import FOR_TIMING_ONLY, Compared, Report
@@ -33,7 +33,6 @@ from relay_passes import reborn_layers
 
 RUNS = 50
 ORIGINAL, MERGED = "original", "merged"
-EXACT_MERGES = MergeRequest()
 
 
 @dataclass(frozen=True)

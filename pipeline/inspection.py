@@ -75,6 +75,7 @@ def inspect(
     network = load_network(model, example_inputs=example_inputs, input_shapes=input_shapes)
     layers = layer_table(network.module)
     merged = merge_network(network, request)
+    whole, decompositions = cost(merged.module), merged.plan.decompositions
     merges_only = merged.plan.model_copy(update={"candidates": merged.plan.merges})
     times, source = _times(layers, profile) if profile else (estimated_times(network.module), ESTIMATED)
     return Inspection(
@@ -83,8 +84,8 @@ def inspect(
         layers=layers,
         plan=with_time_shares(merged.plan, times, source),
         original=cost(network.module),
-        merged=cost(apply_plan(network.module, merges_only)),
-        decomposed=cost(merged.module) if merged.plan.decompositions else None,
+        merged=cost(apply_plan(network.module, merges_only)) if decompositions else whole,
+        decomposed=whole if decompositions else None,
     )
 
 

@@ -35,6 +35,11 @@ class Golden:
     outputs: dict[str, np.ndarray]
     logits: dict[str, np.ndarray]
 
+    @property
+    def has_softmax(self) -> bool:
+        """Whether an output comes from a final softmax, log-softmax or sigmoid."""
+        return any(self.logits[name] is not self.outputs[name] for name in self.outputs)
+
 
 @dataclass(frozen=True)
 class Network:

@@ -106,7 +106,7 @@ def refusal(name: str, kind: Kind, layers: tuple[str, ...], refused: Refused) ->
 
 def make_planned(module: tvm.IRModule, find: Find, plan: MergePlan) -> tvm.IRModule:
     """Make the merges of a plan that `find` finds."""
-    places = {(candidate.kind, candidate.found_at) for candidate in plan.candidates}
+    places = {candidate.place for candidate in plan.candidates}
     while sweep := next_sweep(module, find, lambda merge: (merge.kind, merge.found_at) in places):
         module = sweep.module
     return module

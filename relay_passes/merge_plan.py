@@ -119,6 +119,11 @@ class MergePlan(BaseModel):
     """What the candidates' shares of time were measured on, or that they are estimated."""
 
     @property
+    def is_exact(self) -> bool:
+        """Whether none of its candidates changes the outputs."""
+        return all(candidate.exact for candidate in self.candidates)
+
+    @property
     def merges(self) -> tuple[Candidate, ...]:
         """The candidates that merge layers."""
         return tuple(each for each in self.candidates if each.kind is not Kind.TUCKER)

@@ -23,7 +23,7 @@ from pipeline.cli.options import (
     input_shapes,
     merge_request,
 )
-from pipeline.report.tables import printable
+from pipeline.report.tables import costs, printable
 
 if TYPE_CHECKING:
     from pipeline.exporter import Exported
@@ -68,10 +68,9 @@ def _print(exported: "Exported", console: Console) -> None:
         console.print(_merges(exported))
     else:
         console.print(Text("Nothing was merged; `deeprebirth inspect` says why."))
-    before, after, worst = exported.original, exported.merged, exported.worst
+    worst = exported.worst
     lines = [
-        f"{before.macs / 1e6:,.0f} -> {after.macs / 1e6:,.0f} million multiply-adds, "
-        f"{before.parameters:,} -> {after.parameters:,} parameters, {before.layers} -> {after.layers} layers",
+        costs(exported.original, exported.merged),
         f"largest difference: {worst.max_abs_diff:.2g} of {worst.tolerance:.2g} allowed "
         f"({worst.what}, against {worst.against})",
         *(f"note: {notice}" for notice in exported.notices),

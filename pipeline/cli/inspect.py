@@ -22,13 +22,13 @@ from pipeline.cli.options import (
     input_shapes,
     merge_request,
 )
-from pipeline.report.tables import count, printable, size
+from pipeline.report.tables import costs, count, printable, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pipeline.inspection import Inspection
-    from relay_passes import Candidate, Cost
+    from relay_passes import Candidate
 
 FOLLOWERS = ("add", "relu", "prelu", "leakyrelu", "clip")
 
@@ -79,16 +79,9 @@ def _print(inspection: "Inspection", console: Console) -> None:
         console.print(Text(f"Time: the share of a merge's layers, {printable(plan.time_from)}."))
     else:
         console.print(Text("Nothing worth merging; the reasons are above."))
-    console.print(_totals("All merges", inspection.original, inspection.merged))
+    console.print(Text(f"All merges: {costs(inspection.original, inspection.merged)}"))
     if inspection.decomposed is not None:
-        console.print(_totals("With Tucker", inspection.original, inspection.decomposed))
-
-
-def _totals(title: str, before: "Cost", after: "Cost") -> Text:
-    return Text(
-        f"{title}: {before.macs / 1e6:,.0f} -> {after.macs / 1e6:,.0f} million multiply-adds, "
-        f"{before.parameters:,} -> {after.parameters:,} parameters, {before.layers} -> {after.layers} layers"
-    )
+        console.print(Text(f"With Tucker: {costs(inspection.original, inspection.decomposed)}"))
 
 
 def _layers(inspection: "Inspection") -> Table:

@@ -16,14 +16,13 @@ from pipeline.errors import UserError
 from pipeline.exporter.model import OPSET, to_onnx
 from pipeline.files import check_writable, write_bytes_atomic, writing
 from pipeline.importer import load_network
-from pipeline.merging import MergedNetwork, MergeRequest, merge_verified
+from pipeline.merging import EXACT_MERGES, MergedNetwork, MergeRequest, merge_verified
 from pipeline.network import Network
 from pipeline.report.model import Name, Record, Verification
 from pipeline.twin import evaluate
 from pipeline.verification import NotVerified, verify, worst
 from relay_passes import REBORN, Cost, MergePlan, cost, reborn_layers, strip_softmax
 
-EXACT_MERGES = MergeRequest()
 LARGEST_FILE = 2**31 - 1
 """Bytes of one protobuf message, which an ONNX file is."""
 
@@ -181,10 +180,10 @@ def _checked(data: bytes, network: Network, merged: MergedNetwork) -> list[Verif
         raise NotVerified(f"the exported network breaks ONNX's rules: {error}") from None
     golden, what = network.golden, "exported network in onnxruntime"
     checks = [verify(what, merged.against, merged.reference, _run(data, golden.inputs))]
-    if any(golden.logits[name] is not golden.outputs[name] for name in golden.outputs):
+    if golden.has_softmax:
         stripped = strip_softmax(merged.module)
         reference = golden.logits
-        if not merged.is_exact:
+        if not merged.plan.is_exact:
             outputs = evaluate(stripped, list(golden.inputs.values()))
             reference = dict(zip(reference, outputs, strict=True))
         inputs = {spec.name: golden.inputs[spec.name] for spec in network.inputs}

@@ -70,6 +70,9 @@ class MergeRequest:
         return all_of(choices)
 
 
+EXACT_MERGES = MergeRequest()
+
+
 def merge_network(network: Network, request: MergeRequest) -> Merged:
     """Make the merges that are wanted.
 

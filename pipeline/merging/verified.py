@@ -39,11 +39,6 @@ class MergedNetwork:
     against: str
     check: Verification
 
-    @property
-    def is_exact(self) -> bool:
-        """Whether it computes what the original does."""
-        return all(candidate.exact for candidate in self.plan.candidates)
-
 
 def merge_verified(network: Network, request: MergeRequest) -> MergedNetwork:
     """Make the merges that are wanted, and compare what the exact ones compute with the original.
@@ -56,24 +51,22 @@ def merge_verified(network: Network, request: MergeRequest) -> MergedNetwork:
         The network with its exact merges differs from the original.
     """
     merged = merge_network(network, request)
-    inputs = list(network.golden.inputs.values())
     reference, against = network.golden.outputs, original_in(network)
+    if merged.plan.is_exact:
+        check = _check_exact(network, merged.module, against)
+        return MergedNetwork(merged.module, merged.plan, reference, against, check)
     exact = make_merges(network.module, choice=all_of([Planned(merged.plan), exact_only])).module
     check = _check_exact(network, exact, against)
-    if not all(candidate.exact for candidate in merged.plan.candidates):
-        reference = dict(zip(reference, evaluate(merged.module, inputs), strict=True))
-        against = "the merged network in torch"
-    return MergedNetwork(merged.module, merged.plan, reference, against, check)
+    outputs = evaluate(merged.module, list(network.golden.inputs.values()))
+    own = dict(zip(reference, outputs, strict=True))
+    return MergedNetwork(merged.module, merged.plan, own, "the merged network in torch", check)
 
 
 def _check_exact(network: Network, exact: tvm.IRModule, against: str) -> Verification:
-    golden, inputs, what = (
-        network.golden,
-        list(network.golden.inputs.values()),
-        "network with its exact merges",
-    )
+    golden, what = network.golden, "network with its exact merges"
+    inputs = list(golden.inputs.values())
     check = verify(what, against, golden.outputs, evaluate(exact, inputs))
-    if all(golden.logits[name] is golden.outputs[name] for name in golden.outputs):
+    if not golden.has_softmax:
         return check
     before = evaluate(strip_softmax(exact), inputs)
     return worst((check, verify(f"{what}, before its softmax or sigmoid", against, golden.logits, before)))

@@ -1,8 +1,12 @@
 """The tables of a report as plain text cells, the same for the terminal, Markdown and HTML."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.report.model import Compared, Device, Merge, Report, Tensor
+
+if TYPE_CHECKING:
+    from relay_passes import Cost
 
 NOTHING = "-"
 
@@ -67,6 +71,14 @@ def count(value: float) -> str:
 def size(value: float) -> str:
     """Return a number of bytes in the unit that reads best: 28_000_000 is "28 MB"."""
     return _scaled(value, ("B", "KB", "MB", "GB", "TB"))
+
+
+def costs(before: "Cost", after: "Cost") -> str:
+    """Return what a network takes before and after, in words."""
+    return (
+        f"{before.macs / 1e6:,.0f} -> {after.macs / 1e6:,.0f} million multiply-adds, "
+        f"{before.parameters:,} -> {after.parameters:,} parameters, {before.layers} -> {after.layers} layers"
+    )
 
 
 def milliseconds(value: float | None) -> str:

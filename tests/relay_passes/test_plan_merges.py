@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
 import torch
 import tvm
-from onnx import helper, numpy_helper
+from googlenet import seeded_network
+from onnx import numpy_helper
 from torch import nn
 from tvm import relax
 from tvm.relax.frontend.onnx import from_onnx
@@ -33,25 +32,10 @@ INCEPTIONS = ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
 
 
 def _light(name):
-    """A network of the onnx package, whose weights have shapes only; here they are numbers by chance."""
-    folder = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
-    model = onnx.load(folder / f"light_{name}.onnx")
-    graph, rng = model.graph, np.random.default_rng(0)
-    shapes = {value.name: numpy_helper.to_array(value) for value in graph.initializer}
-    weights = {
-        node.output[0]: rng.uniform(0.1, 1, size=shapes[node.input[0]]).astype("float32")
-        for node in graph.node
-        if node.op_type == "ConstantOfShape"
-    }
-    nodes = [node for node in graph.node if node.op_type != "ConstantOfShape"]
-    read = {value for node in nodes for value in node.input}
-    kept = {name: value for name, value in {**shapes, **weights}.items() if name in read}
-    inputs = [value for value in graph.input if value.name in read - set(kept)]
-    initializers = [numpy_helper.from_array(value, name) for name, value in kept.items()]
-    graph = helper.make_graph(nodes, name, inputs, graph.output, initializers)
-    model = helper.make_model(graph, opset_imports=model.opset_import)
+    model = seeded_network(name)
+    weights = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
     imported = from_onnx(model, keep_params_in_input=True, sanitize_input_names=False)
-    return canonicalize(imported, kept)
+    return canonicalize(imported, weights)
 
 
 @pytest.fixture(scope="module")

@@ -101,7 +101,7 @@ def test_decomposition_goes_on_top_and_its_ranks_are_the_plans(network):
 
 def test_the_reference_of_exact_merges_is_the_original(network):
     merged = merge_verified(network, MergeRequest())
-    assert merged.is_exact
+    assert merged.plan.is_exact
     assert merged.reference is network.golden.outputs
     assert merged.check.passed
     assert "before its softmax" in merged.check.what or merged.check.what == "network with its exact merges"
@@ -109,7 +109,7 @@ def test_the_reference_of_exact_merges_is_the_original(network):
 
 def test_the_reference_of_others_is_the_merged_network_itself(network):
     merged = merge_verified(network, ALL)
-    assert not merged.is_exact
+    assert not merged.plan.is_exact
     outputs = evaluate(merged.module, list(network.golden.inputs.values()))
     np.testing.assert_array_equal(*merged.reference.values(), *outputs)
     assert merged.against == "the merged network in torch"
