@@ -490,7 +490,14 @@ def local_response_norm(attrs: Any) -> Function:
         float(attrs["beta"]),
         float(attrs["bias"]),
     )
-    return lambda x: F.local_response_norm(x, size, alpha, beta, bias)
+    before, after = size // 2, (size - 1) // 2
+
+    def run(x: Tensor) -> Tensor:
+        squares = F.pad(x * x, (*(0, 0) * (x.dim() - 2), before, after))
+        windows = (squares.narrow(1, first, x.shape[1]) for first in range(size))
+        return x * (bias + alpha / size * sum(windows)).pow(-beta)
+
+    return run
 
 
 COMPOSITES: dict[str, Operator] = {"deeprebirth.lrn": local_response_norm}

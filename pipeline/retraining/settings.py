@@ -1,0 +1,42 @@
+"""How to retrain: the recipe and its numbers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from pipeline.report.model import Name, Record
+
+
+class Settings(Record):
+    """What decides the outcome of a retraining besides the network and the data.
+
+    Attributes
+    ----------
+    recipe : {"fitted", "paper"}
+        `fitted`: new layers start from a least-squares fit to the old ones' outputs, and learn from the
+        original network beside the labels; a step ends as soon as the accuracy is back. `paper`: new layers
+        start at random and learn from the labels alone, at ten times the learning rate of the others.
+    max_drop : float
+        Points of the metric that the last step may be below the original.
+    epochs : float
+        Passes over the training data that each step may take.
+    batch_size : int
+    learning_rate : float, optional
+        Of the layers that stay; by default the recipe's own.
+    groups : tuple of tuple of str
+        Names of merges (with `*`) that are retrained together.
+    evaluate_every : int, optional
+        Batches between two looks at the validation data; by default a tenth of the step.
+    seed : int
+    """
+
+    recipe: Literal["fitted", "paper"] = "fitted"
+    max_drop: NonNegativeFloat = 0.4
+    epochs: PositiveFloat = 2.0
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat | None = None
+    groups: tuple[tuple[Name, ...], ...] = ()
+    evaluate_every: PositiveInt | None = None
+    seed: NonNegativeInt = 0
