@@ -1,4 +1,4 @@
-"""What is done to an image before a network gets it: kept with the network, so that the device does the same."""
+"""What is done to an image before a network gets it; kept with the network, for the device to do the same."""
 
 from __future__ import annotations
 
