@@ -46,4 +46,6 @@ class Preprocessing(Record):
             raise ValueError(f"mean and std need one number, or one for each channel of {self.channels}")
         if 0 in self.std:
             raise ValueError("std holds a zero")
+        if self.resize is not None and self.resize < max(self.size):
+            raise ValueError(f"resize is {self.resize}, and too short to crop {self.size} from")
         return self
