@@ -145,8 +145,7 @@ class ArraySource:
 
     def _prepared(self, samples: np.ndarray) -> Tensor:
         native = np.ascontiguousarray(samples, dtype=np.uint8 if samples.dtype == np.uint8 else np.float32)
-        pixels = torch.from_numpy(native)
         if self._preprocessing is None:
-            return pixels
-        inputs = normalised(resized(pixels, self._preprocessing), self._preprocessing)
-        return inputs.permute(0, 2, 3, 1).contiguous() if self._channels_last else inputs
+            return torch.from_numpy(native)
+        pixels = resized(native, self._preprocessing)
+        return normalised(pixels, self._preprocessing, channels_last=self._channels_last)

@@ -84,6 +84,8 @@ def read_idx(path: str) -> np.ndarray:
                 return _read(unzipped, path)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path} is damaged ({error}): fetch it again") from None
+    except MemoryError:
+        raise UserError(f"{path} does not fit into memory: give a Dataset that reads it bit by bit") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
 
@@ -98,10 +100,11 @@ def _read(file: BinaryIO, path: str) -> np.ndarray:
     shape = struct.unpack(f">{magic[3]}I", header)
     dtype = np.dtype(TYPES[magic[2]])
     size = prod(shape) * dtype.itemsize
-    data = file.read(size + 1)
+    data = file.read()
     if len(data) != size:
-        found = "more" if len(data) > size else f"only {len(data):,}"
-        raise UserError(f"{path} should hold {size:,} bytes of {shape}, and holds {found}: fetch it again")
+        raise UserError(
+            f"{path} should hold {shape} in {size:,} bytes, and holds {len(data):,} bytes: fetch it again"
+        )
     return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 

@@ -23,6 +23,7 @@ from pipeline.data.pixels import CHANCES, normalised, photograph
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.data.presets import for_photographs
 from pipeline.data.source import NOTHING, Batch
+from pipeline.data.user_code import reason_of
 from pipeline.errors import UserError
 from targets.machine import core_count
 
@@ -101,28 +102,30 @@ class ImageSource:
             if augmentation is None
             else torch.rand(len(indices), CHANCES, generator=augmentation)
         )
-        read = list(self._pool.map(self._read, indices, chances))
-        kept = [at for at, pixels in enumerate(read) if pixels is not None]
+        read = list(zip(indices, self._pool.map(self._read, indices, chances), strict=True))
+        for index, result in read:
+            if isinstance(result, str):
+                self.unreadable[self._folder.files[index]] = result
+        kept = [(index, result) for index, result in read if not isinstance(result, str)]
         if not kept:
             return NOTHING
-        pixels = torch.from_numpy(np.stack([read[at] for at in kept])).permute(0, 3, 1, 2)
-        inputs = normalised(pixels, self._preprocessing)
-        labels = self._folder.labels
-        return Batch(
-            (inputs.permute(0, 2, 3, 1).contiguous() if self._channels_last else inputs,),
-            None if labels is None else torch.from_numpy(labels[[int(indices[at]) for at in kept]]),
-        )
+        pixels = np.moveaxis(np.stack([result for _, result in kept]), -1, 1)
+        inputs = normalised(pixels, self._preprocessing, channels_last=self._channels_last)
+        return Batch((inputs,), self._labels([index for index, _ in kept]))
 
-    def _read(self, index: int, chances: Tensor | None) -> np.ndarray | None:
-        file = self._folder.files[index]
+    def _labels(self, indices: list[int]) -> Tensor | None:
+        labels = self._folder.labels
+        return None if labels is None else torch.from_numpy(labels[indices])
+
+    def _read(self, index: int, chances: Tensor | None) -> np.ndarray | str:
+        """Return the pixels, or the reason why there are none."""
         try:
-            with Image.open(os.path.join(self._folder.place, file)) as image:
+            with Image.open(os.path.join(self._folder.place, self._folder.files[index])) as image:
                 return photograph(image, self._preprocessing, chances)
         except MemoryError:
             raise
         except Exception as error:
-            self.unreadable[file] = f"{type(error).__name__}: {error}"
-            return None
+            return reason_of(error)
 
 
 def read_folder(path: str, class_names: tuple[str, ...] | None = None) -> ImageFolder | None:

@@ -8,6 +8,7 @@ from batch to batch, so a run that was killed goes on at any batch as if it had 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from functools import lru_cache, partial
 from itertools import count
 
@@ -106,9 +107,9 @@ class Loader:
         size = self.batch_size // self._world
         parts = (share[first : first + size] for first in range(0, len(share), size))
         read = 0
-        for batch in read_ahead(partial(self.source.fetch, part, None) for part in parts):
-            read += len(batch)
-            if len(batch):
+        with closing(read_ahead(partial(self.source.fetch, part, None) for part in parts)) as batches:
+            for batch in filter(len, batches):
+                read += len(batch)
                 yield batch
         if not read:
             raise self._unreadable()

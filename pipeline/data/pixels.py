@@ -1,9 +1,8 @@
 """From an image, or a batch of arrays, to what a network gets.
 
-Resizing the shorter side to `resize` and cropping the centre to `size` is taking a window of the image and
-resizing that: of a side of `n` pixels that becomes `m`, pixel `i` comes from `[i n / m, (i + 1) n / m)`. So
-only what is kept is computed, and a random crop differs in its window alone. Pixels stay whole numbers until
-they are normalised, as they do in PIL.
+Images go the usual way of ImageNet, by PIL: the shorter side becomes `resize` pixels, the longer one keeps the
+ratio and is rounded down, and `size` is cut from the centre. Pixels stay whole numbers until they are
+normalised. Arrays go the same way by torch, a batch at a time, and may differ from PIL in the last bit.
 """
 
 from __future__ import annotations
@@ -18,13 +17,12 @@ from torch.nn.functional import interpolate
 
 from pipeline.data.preprocessing import Preprocessing
 
-Box = tuple[float, float, float, float]
-"""Left, top, right and bottom of a window."""
-
 CHANCES = 5
 """Random numbers that one random window takes."""
 
 SMALLEST_AREA, WIDEST = 0.35, 4 / 3
+LONGEST = 100
+"""Longer to shorter side; a picture beyond it is no photograph, and would take much memory once resized."""
 
 PIL_FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -50,48 +48,66 @@ def photograph(image: Image.Image, preprocessing: Preprocessing, chances: Tensor
     -------
     numpy.ndarray
         uint8, (H, W, 3), or (H, W, 1) where `channels` is `L`; colours in the order RGB.
+
+    Raises
+    ------
+    ValueError
+        The image is too long and thin.
     """
     image = _of_mode(image, "L" if preprocessing.channels == "L" else "RGB")
-    box = _centre(image.size, preprocessing) if chances is None else _random(image.size, chances)
-    height, width = preprocessing.size
-    image = image.resize((width, height), PIL_FILTERS[preprocessing.interpolation], box=box)
-    pixels = np.asarray(image).reshape(height, width, -1)
+    image = _centre(image, preprocessing) if chances is None else _window(image, preprocessing, chances)
+    pixels = np.asarray(image).reshape(*preprocessing.size, -1)
     return pixels[:, ::-1] if chances is not None and chances[-1] < 0.5 else pixels
 
 
-def resized(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+def resized(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """Resize and crop a batch of arrays; grey becomes three equal channels where the network wants colours.
 
     Parameters
     ----------
-    pixels : torch.Tensor
-        (B, C, H, W); uint8 is rounded to whole numbers again, as PIL does.
+    pixels : numpy.ndarray
+        (B, C, H, W), uint8 or float32; uint8 is rounded to whole numbers again, as PIL does.
     preprocessing : Preprocessing
     """
     height, width = preprocessing.size
     sides = _resized_sides(pixels.shape[2:], preprocessing)
-    if sides != tuple(pixels.shape[2:]):
+    if sides != pixels.shape[2:]:
         smooth = preprocessing.interpolation != "nearest"
         mode = preprocessing.interpolation if smooth else "nearest-exact"
-        pixels = interpolate(pixels, size=sides, mode=mode, antialias=smooth)
+        pixels = interpolate(torch.from_numpy(pixels), size=sides, mode=mode, antialias=smooth).numpy()
     top, left = (_margin(side, kept) for side, kept in zip(sides, preprocessing.size, strict=True))
     pixels = pixels[:, :, top : top + height, left : left + width]
-    return pixels if preprocessing.channels == "L" else pixels.expand(-1, 3, -1, -1)
+    channels = 1 if preprocessing.channels == "L" else 3
+    return np.broadcast_to(pixels, (len(pixels), channels, height, width))
 
 
-def normalised(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Return `(pixel * scale - mean) / std` as float32, channels in the order that the network wants.
+def normalised(pixels: np.ndarray, preprocessing: Preprocessing, *, channels_last: bool = False) -> Tensor:
+    """Return `(pixel * scale - mean) / std`, channels in the order that the network wants.
+
+    NumPy computes it: torch's threads would wait for those of the training that runs beside.
 
     Parameters
     ----------
-    pixels : torch.Tensor
+    pixels : numpy.ndarray
         (B, C, H, W); colours in the order RGB.
     preprocessing : Preprocessing
+    channels_last : bool
+
+    Returns
+    -------
+    torch.Tensor
+        float32, (B, C, H, W), or (B, H, W, C) where the channels are last.
     """
     if preprocessing.channels == "BGR":
-        pixels = pixels.flip(1)
-    mean, std = (torch.tensor(each)[:, None, None] for each in (preprocessing.mean, preprocessing.std))
-    return (pixels.contiguous().float() * preprocessing.scale).sub_(mean).div_(std)
+        pixels = pixels[:, ::-1]
+    if channels_last:
+        pixels = np.moveaxis(pixels, 1, -1)
+    per_channel = (-1,) if channels_last else (-1, 1, 1)
+    values = pixels.astype(np.float32, order="C")
+    values *= np.float32(preprocessing.scale)
+    values -= np.float32(preprocessing.mean).reshape(per_channel)
+    values /= np.float32(preprocessing.std).reshape(per_channel)
+    return torch.from_numpy(values)
 
 
 def _of_mode(image: Image.Image, mode: str) -> Image.Image:
@@ -116,27 +132,26 @@ def _margin(side: int, kept: int) -> int:
     return round((side - kept) / 2)
 
 
-def _centre(size: tuple[int, int], preprocessing: Preprocessing) -> Box:
-    sides = size[::-1]
-    resized_sides = _resized_sides(sides, preprocessing)
-    (top, bottom), (left, right) = (
-        _window(side, new, kept)
-        for side, new, kept in zip(sides, resized_sides, preprocessing.size, strict=True)
-    )
-    return left, top, right, bottom
+def _centre(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    if max(image.size) > LONGEST * min(image.size):
+        raise ValueError(f"{image.width} by {image.height} pixels: too long and thin")
+    high, wide = _resized_sides((image.height, image.width), preprocessing)
+    height, width = preprocessing.size
+    top, left = _margin(high, height), _margin(wide, width)
+    whole = image.resize((wide, high), PIL_FILTERS[preprocessing.interpolation])
+    return whole.crop((left, top, left + width, top + height))
 
 
-def _window(side: int, new: int, kept: int) -> tuple[float, float]:
-    start = _margin(new, kept)
-    return start * side / new, min(side, (start + kept) * side / new)
-
-
-def _random(size: tuple[int, int], chances: Tensor) -> Box:
+def _window(image: Image.Image, preprocessing: Preprocessing, chances: Tensor) -> Image.Image:
     area, shape, across, down, _ = chances.tolist()
-    width, height = size
-    pixels = width * height * (SMALLEST_AREA + (1 - SMALLEST_AREA) * area)
+    pixels = image.width * image.height * (SMALLEST_AREA + (1 - SMALLEST_AREA) * area)
     ratio = math.exp((2 * shape - 1) * math.log(WIDEST))
-    wide = min(width, max(1, round(math.sqrt(pixels * ratio))))
-    high = min(height, max(1, round(math.sqrt(pixels / ratio))))
-    left, top = int(across * (width - wide + 1)), int(down * (height - high + 1))
-    return left, top, left + wide, top + high
+    wide = min(image.width, max(1, round(math.sqrt(pixels * ratio))))
+    high = min(image.height, max(1, round(math.sqrt(pixels / ratio))))
+    left, top = int(across * (image.width - wide + 1)), int(down * (image.height - high + 1))
+    height, width = preprocessing.size
+    return image.resize(
+        (width, height),
+        PIL_FILTERS[preprocessing.interpolation],
+        box=(left, top, left + wide, top + high),
+    )
