@@ -1,6 +1,6 @@
 """From an image, or a batch of arrays, to what a network gets.
 
-Images go the usual way of ImageNet, by PIL: the shorter side becomes `resize` pixels, the longer one keeps the
+Images go the usual way of ImageNet, by PIL: the shorter side becomes `resize` pixels, the longer keeps the
 ratio and is rounded down, and `size` is cut from the centre. Pixels stay whole numbers until they are
 normalised. Arrays go the same way by torch, a batch at a time, and may differ from PIL in the last bit.
 """

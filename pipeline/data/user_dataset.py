@@ -147,9 +147,9 @@ def of_dataset(dataset: Dataset, name: str | None = None) -> UserDataset:
 
 def _parts(sample: Any) -> tuple[Any, Any]:
     if isinstance(sample, tuple | list):
-        if len(sample) != 2:
+        if len(sample) not in (1, 2):
             raise TypeError(f"a sample is its inputs or (inputs, label), not {len(sample)} values")
-        return sample[0], sample[1]
+        return (*sample, None)[:2]
     return sample, None
 
 
