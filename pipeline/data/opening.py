@@ -94,24 +94,18 @@ def _validation(
     seed: int,
 ) -> Content:
     names = names or train.class_names
-    own = (
-        None
-        if validation is not None and not _same(training, validation)
-        else (find_own_validation(training, needs, names))
-    )
     if validation is None:
-        if own is None:
+        if (own := find_own_validation(training, needs, names)) is None:
             raise UserError(f"{train.name} has no validation data of its own: give some with --validation")
         return own
-    if _same(training, validation):
-        advice = "give other samples" if own is None else f"leave --validation out to use {own.name}"
-        raise UserError(f"training and validation are both {train.name}: {advice}")
-    held_out = find_content(validation, "validation", needs, names, seed)
-    if held_out.place == train.place:
-        raise UserError(
-            f"training and validation are both {train.name}: give other samples with --validation"
-        )
-    return held_out
+    if not _same(training, validation):
+        held_out = find_content(validation, "validation", needs, names, seed)
+        if held_out.place != train.place:
+            return held_out
+    raise UserError(
+        f"training and validation are both {train.name}: give other samples with --validation, "
+        "or leave it out where the data has a part of its own"
+    )
 
 
 def _same(one: object, other: object) -> bool:

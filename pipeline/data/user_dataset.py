@@ -140,7 +140,7 @@ def of_dataset(dataset: Dataset, name: str | None = None) -> UserDataset:
         raise UserError(f"{name} is a {kind}: give a torch Dataset with __len__ and __getitem__")
     try:
         len(dataset)
-    except (TypeError, NotImplementedError):
+    except Exception:
         raise UserError(f"{name} has no length: give a torch Dataset with __len__ and __getitem__") from None
     return UserDataset(name, dataset)
 

@@ -37,7 +37,7 @@ def test_both_parts_in_one_file(save, network, end):
     path = save(x_train=IMAGES, y_train=LABELS, **{f"x{end}": IMAGES[:2], f"y{end}": LABELS[:2]})
     data = open_data(path, None, network())
     assert (len(data.training), len(data.validation)) == (6, 2)
-    with pytest.raises(UserError, match="leave --validation out"):
+    with pytest.raises(UserError, match="or leave it out"):
         open_data(path, path, network())
 
 
