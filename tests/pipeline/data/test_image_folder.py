@@ -81,10 +81,22 @@ def test_a_directory_with_both_parts_serves_both(tmp_path, draw, network):
     assert data.validation.classes == 3
 
 
-def test_a_class_may_be_called_train(tmp_path, draw):
-    for name in ("bus", "car", "train"):
-        draw(tmp_path / name / "0.png")
-    assert read_folder(str(tmp_path)).class_names == ("bus", "car", "train")
+def test_a_class_may_be_called_train(tmp_path, draw, network):
+    for part in ("mine", "held out"):
+        for name in ("bus", "car", "train"):
+            draw(tmp_path / part / name / "0.png")
+    data = open_data(tmp_path / "mine", tmp_path / "held out", network())
+    assert (len(data.training), data.training.classes) == (3, 3)
+
+
+def test_too_little_memory_is_no_corrupt_image(opened, monkeypatch):
+    def photograph(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr("pipeline.data.image_folder.photograph", photograph)
+    with pytest.raises(MemoryError):
+        opened.training.fetch([0], None)
+    assert not opened.training.unreadable
 
 
 def test_a_file_of_classes_orders_the_outputs(folder, tmp_path, draw, network):
