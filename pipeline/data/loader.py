@@ -104,7 +104,7 @@ class Loader:
             No sample can be read.
         """
         share = range(self._rank, len(self.source), self._world)
-        size = self.batch_size // self._world
+        size = -(-self.batch_size // self._world)
         parts = (share[first : first + size] for first in range(0, len(share), size))
         read = 0
         with closing(read_ahead(partial(self.source.fetch, part, None) for part in parts)) as batches:
@@ -127,7 +127,7 @@ def _order(samples: int, seed: int, epoch: int) -> np.ndarray:
     return torch.randperm(samples, generator=_generator(seed, epoch)).numpy()
 
 
-def _generator(*numbers: int) -> torch.Generator:
-    """Return a generator whose numbers depend on these numbers alone, and differ for any other."""
-    mixed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+def _generator(seed: int, *place: int) -> torch.Generator:
+    """Return a generator that depends on the seed and the place alone, and differs for every other place."""
+    mixed = np.random.SeedSequence(seed, spawn_key=place).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(mixed[0]))

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import PositiveInt, model_validator
 
-from pipeline.report.model import Record
+from pipeline.record import Record
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
