@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import tvm
+from tvm import relax
 
 from relay_passes.check_rewrite import Evaluate, find_fault
 from relay_passes.choice import Choice, everything
@@ -31,6 +32,10 @@ class Making:
         self._evaluate = evaluate
         self._made: dict[Place, Candidate] = {}
         self._refused: dict[Place, Refusal] = {}
+        self.stands_for: dict[str, str] = {}
+        """For each layer of the first module that a merge computes another way: the layer that stands for it."""
+        self.anew: set[str] = set()
+        """The layers that merges made, those that stand for another aside."""
 
     @property
     def plan(self) -> MergePlan:
@@ -65,9 +70,22 @@ class Making:
                     merge.candidate(), before, before + change
                 )
                 before += change
+            self._note(sweep)
             module = sweep.module
         self._refused |= {each.place: each for each in refused.values()}
         return module
+
+    def _note(self, sweep: Sweep) -> None:
+        """Keep which layers came, and which of them stand for layers that were there."""
+        for var in (var for merge in sweep.merges for var in merge.replacements):
+            made = {new.name for new in sweep.rewritten.made[var]}
+            stands = sweep.rewritten.stands_for[var]
+            earlier = [old for old, new in self.stands_for.items() if new == var.name]
+            kept = {old: new for old, new in self.stands_for.items() if new not in {*made, var.name}}
+            again = [var.name, *earlier] if isinstance(stands, relax.Var) else []
+            self.stands_for = {**kept, **dict.fromkeys(again, stands.name)}
+            self.anew |= made
+        self.anew -= set(self.stands_for.values())
 
     def look(self, module: tvm.IRModule, find: Find) -> None:
         """Keep what `find` refuses."""

@@ -8,8 +8,8 @@ convolution there is no concat left, and the pool behind it is a chain's. What i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import tvm
 
@@ -38,10 +38,16 @@ STEPS: tuple[tuple[Find, Callable[[MergePlan], tvm.transform.Pass]], ...] = (
 
 @dataclass(frozen=True)
 class Merged:
-    """A network with its merges made, and the plan of those made and refused."""
+    """A network with its merges made, and the plan of those made and refused.
+
+    `stands_for` has, for each layer of the network given that is computed another way now, the layer with its
+    value; `anew` names the layers that were made beside those.
+    """
 
     module: tvm.IRModule
     plan: MergePlan
+    stands_for: Mapping[str, str] = field(default_factory=dict)
+    anew: frozenset[str] = frozenset()
 
 
 def make_merges(
@@ -77,7 +83,7 @@ def make_merges(
         module = making.make(module, find)
     for find in dict.fromkeys(finds):
         making.look(module, find)
-    return Merged(module, making.plan)
+    return Merged(module, making.plan, making.stands_for, frozenset(making.anew))
 
 
 def plan_merges(

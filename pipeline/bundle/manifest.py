@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, NonNegativeInt, PositiveFloat, StringConstraints
 
-from pipeline.report.model import HandedOver, Name, Record, Target, Tensor
+from pipeline.record import Name, Record
+from pipeline.report.model import HandedOver, Target, Tensor
 
 SCHEMA_VERSION = 1
 

@@ -18,7 +18,8 @@ from pipeline.files import check_writable, write_bytes_atomic, writing
 from pipeline.importer import load_network
 from pipeline.merging import EXACT_MERGES, MergedNetwork, MergeRequest, merge_verified
 from pipeline.network import Network
-from pipeline.report.model import Name, Record, Verification
+from pipeline.record import Name, Record
+from pipeline.report.model import Verification
 from pipeline.twin import evaluate
 from pipeline.verification import NotVerified, verify, worst
 from relay_passes import REBORN, Cost, MergePlan, cost, reborn_layers, strip_softmax

@@ -4,12 +4,9 @@ The classes refuse a report that claims more than was measured: a speed-up from 
 layers that were never trained without the notice that says so, a result whose verification failed.
 """
 
-from typing import Annotated, Generic, Literal, Self, TypeVar
+from typing import Generic, Literal, Self, TypeVar
 
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     FiniteFloat,
     NonNegativeFloat,
@@ -19,24 +16,15 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.record import Name, Record
+
 SCHEMA_VERSION = 1
 
 FOR_TIMING_ONLY = "reborn layers not trained: for timing only"
 ACCURACY_NOT_MEASURED = "accuracy was not measured"
 
 
-def _encodable(text: object) -> object:
-    return text.encode("utf-8", "replace").decode("utf-8") if isinstance(text, str) else text
-
-
-Name = Annotated[str, BeforeValidator(_encodable)]
 Facts = TypeVar("Facts")
-
-
-class Record(BaseModel):
-    """A frozen record that knows all of its fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Compared(Record, Generic[Facts]):

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, FiniteFloat, NonNegativeFloat, NonNegativeInt
 
 from pipeline.data.preprocessing import Preprocessing
-from pipeline.report.model import Name, Record
+from pipeline.record import Name, Record
 from pipeline.retraining.settings import Settings
 from relay_passes import MergePlan
 

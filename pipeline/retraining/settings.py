@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from pipeline.report.model import Name, Record
+from pipeline.record import Name, Record
 
 
 class Settings(Record):

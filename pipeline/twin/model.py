@@ -37,6 +37,10 @@ _ROLES = {
 }
 
 
+_SHAPED = ("reshape", "broadcast_to")
+"""Operators whose result's shape is an argument."""
+
+
 class UnsupportedOperators(UserError):
     """The module holds operators that the twin has no translation for; all of them are named."""
 
@@ -46,7 +50,8 @@ class Twin(torch.nn.Module):
 
     Every constant becomes a parameter (floating point, at least one axis) or a buffer, called after the layer
     that uses it first and its role there: `conv1/7x7_s2:weight`. A constant used by several layers is one
-    parameter.
+    parameter. The twin takes any number of samples, whatever number the module was made for
+    (`pipeline.retraining.samples` finds out whether it computes each by itself).
 
     Parameters
     ----------
@@ -277,6 +282,8 @@ class _Translation:
             function = OPERATORS[operator](call.attrs)
         except NotImplementedError as error:
             return self._refuse(f"{operator} ({error})", layer)
+        if operator in _SHAPED and _keeps_samples(call):
+            function = _sample_by_sample(function)
         roles = _ROLES.get(operator, {})
         return _applied(
             function, [self._reader(a, layer, roles.get(i, "constant")) for i, a in enumerate(call.args)]
@@ -315,6 +322,16 @@ class _Translation:
 
 def _applied(function: Callable[..., Any], arguments: Sequence[Reader]) -> Reader:
     return lambda constants, environment: function(*(read(constants, environment) for read in arguments))
+
+
+def _keeps_samples(call: relax.Call) -> bool:
+    """Whether the first axis, which counts the samples, stays as it is."""
+    before, after = call.args[0].ty.shape, call.ty.shape
+    return len(before) > 0 and len(after) > 0 and int(before[0]) == int(after[0])
+
+
+def _sample_by_sample(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda x, shape: function(x, (x.shape[0], *shape[1:]))
 
 
 def _variables(expr: relax.Expr) -> Iterator[relax.Var]:

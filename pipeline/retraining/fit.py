@@ -1,0 +1,145 @@
+"""First weights for reborn convolutions: the least-squares fit to what the original computes.
+
+For patches x of the student's own input and the original's values y, the weights W (bias included) minimise
+
+    sum |clip(W x) - y|² + ridge |W - W0|²
+
+W0 being the weights that the merge gave. Without an activation that is one linear system. With one, y says
+what W x shall be only inside the bounds; where y lies on a bound, W x may lie anywhere beyond it. So W is found
+by majorisation: z = y inside, z = W x beyond, and the system is solved for z again; its matrix, the second
+moments of x, is factored once. No round makes the sum larger (de Leeuw, Applications of convex analysis to
+multidimensional scaling, 1977).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.retraining.fit_target import FitTarget
+from pipeline.twin import Twin
+
+ROUNDS = 20
+RIDGE = 1e-4
+"""As a part of the mean second moment of the inputs."""
+LARGEST = 48e6
+"""Numbers that the matrix of patches may hold."""
+MOST_PATCHES = 40_000
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How well a convolution was fitted: the parts of the target's variance left before and after."""
+
+    layer: str
+    before: float
+    after: float
+
+
+def fit(
+    target: FitTarget,
+    twin: Twin,
+    inputs: Sequence[Tensor],
+    values: Sequence[Mapping[str, Tensor]],
+    seed: int = 0,
+) -> Fitted:
+    """Fit one convolution of the twin in place.
+
+    Parameters
+    ----------
+    target : FitTarget
+    twin : Twin
+        The student.
+    inputs : sequence of Tensor
+        What the convolution reads, (N, C, H, W), batch by batch.
+    values : sequence of mapping of str to Tensor
+        What the layers shall compute, by the names of the target's pieces, batch by batch.
+    seed : int
+        For the choice of patches.
+    """
+    convolution = target.convolution
+    weight = _parameter(twin, convolution.name, "weight")
+    bias = None if target.bias is None else _parameter(twin, target.bias, "bias")
+    outputs, groups = len(weight), convolution.groups
+    columns = weight[0].numel() + (bias is not None)
+    rows = int(min(MOST_PATCHES, LARGEST / (columns * groups)))
+    patches, wanted = _sampled(target, inputs, values, rows, seed)
+    before = after = total = 0.0
+    share = outputs // groups
+    for group in range(groups):
+        mine = slice(group * share, (group + 1) * share)
+        x, y = patches[:, group], wanted[:, mine]
+        first = weight[mine].reshape(share, -1)
+        if bias is not None:
+            x = torch.cat([x, x.new_ones(len(x), 1)], 1)
+            first = torch.cat([first, bias.reshape(-1, 1)[mine]], 1)
+        solved = _solve(x, y, first.detach(), target.low, target.high)
+        before += _error(x, y, first, target)
+        after += _error(x, y, solved, target)
+        total += float((y - y.mean(0)).square().sum())
+        with torch.no_grad():
+            weight[mine] = (solved if bias is None else solved[:, :-1]).reshape(weight[mine].shape)
+            if bias is not None:
+                bias.view(-1)[mine] = solved[:, -1]
+    return Fitted(convolution.name, before / (total or 1.0), after / (total or 1.0))
+
+
+def _parameter(twin: Twin, layer: str, role: str) -> torch.nn.Parameter:
+    names = [name for name in twin.layers[layer] if f":{role}" in name]
+    return twin.get_parameter(names[0])
+
+
+def _solve(x: Tensor, y: Tensor, first: Tensor, low: float, high: float) -> Tensor:
+    """Weights (outputs, columns) for patches (rows, columns) and values (rows, outputs)."""
+    moments = (x.T @ x).double()
+    moments.diagonal().add_(RIDGE * float(moments.diagonal().mean()) + 1e-12)
+    factor = torch.linalg.cholesky(moments)
+    weights = first
+    for _ in range(ROUNDS if low > -float("inf") or high < float("inf") else 1):
+        made = x @ weights.T
+        aim = torch.where(y <= low, made.clamp(max=low), torch.where(y >= high, made.clamp(min=high), y))
+        step = torch.cholesky_solve((x.T @ (aim - made)).double(), factor).T
+        weights = weights + step.to(weights.dtype)
+    return weights
+
+
+def _error(x: Tensor, y: Tensor, weights: Tensor, target: FitTarget) -> float:
+    return float(((x @ weights.T).clamp(target.low, target.high) - y).square().sum())
+
+
+def _sampled(
+    target: FitTarget, inputs: Sequence[Tensor], values: Sequence[Mapping[str, Tensor]], rows: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Patches (rows, groups, columns) and what shall come of them (rows, outputs), at random places."""
+    generator = torch.Generator().manual_seed(seed)
+    share = max(1, rows // len(inputs))
+    patches, wanted = [], []
+    for x, y in zip(inputs, values, strict=True):
+        windows = _windows(target, x)
+        count, _, height, width = windows.shape[:4]
+        places = torch.randperm(count * height * width, generator=generator)[:share]
+        image, place = places // (height * width), places % (height * width)
+        row, column = place // width, place % width
+        patches.append(windows[image, :, row, column].reshape(len(places), target.convolution.groups, -1))
+        wanted.append(_aims(target, y)[image, :, row, column])
+    return torch.cat(patches), torch.cat(wanted)
+
+
+def _windows(target: FitTarget, x: Tensor) -> Tensor:
+    """What each output reads: (N, C, H, W, KH, KW), without copying the patches."""
+    convolution = target.convolution
+    top, left, bottom, right = convolution.padding
+    x = F.pad(x, (left, right, top, bottom))
+    for axis, size, stride in zip((2, 3), convolution.window, convolution.strides, strict=True):
+        x = x.unfold(axis, size, stride)
+    down, across = convolution.dilation
+    return x[..., ::down, ::across]
+
+
+def _aims(target: FitTarget, values: Mapping[str, Tensor]) -> Tensor:
+    pieces = sorted(target.pieces, key=lambda piece: piece.start)
+    return torch.cat([values[p.layer][:, p.at : p.at + p.stop - p.start] for p in pieces], 1)
