@@ -1,4 +1,4 @@
-"""Show how far a deployment is, on standard error.
+"""Show how far a deployment or a retraining is, on standard error.
 
 A live display on a terminal, plain lines anywhere else, and nothing when it is asked to be quiet.
 """
@@ -16,9 +16,10 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.report.tables import milliseconds, printable
+from pipeline.report.tables import duration, metric_value, milliseconds, printable
 
 if TYPE_CHECKING:
+    from pipeline.retraining.progress import TrainingProgress
     from tuning.tuner import TuningProgress
 
 LINES = 20
@@ -34,12 +35,15 @@ class Display(Protocol):
     def tuning(self, update: "TuningProgress") -> None:
         """Show how far tuning is."""
 
+    def training(self, update: "TrainingProgress") -> None:
+        """Show how far retraining is."""
+
     def shown(self) -> AbstractContextManager:
         """Return what keeps the display up."""
 
 
 class Progress:
-    """What a deployment reports its stages and its tuning to.
+    """What a deployment reports its stages, its tuning and its retraining to.
 
     Parameters
     ----------
@@ -66,6 +70,10 @@ class Progress:
         """Tell how far tuning is."""
         self._display.tuning(update)
 
+    def training(self, update: "TrainingProgress") -> None:
+        """Tell how far retraining is."""
+        self._display.training(update)
+
     def __enter__(self) -> Self:
         self._shown = self._display.shown()
         self._shown.__enter__()
@@ -86,58 +94,77 @@ class Silence:
     def tuning(self, update: "TuningProgress") -> None:
         """Show nothing."""
 
+    def training(self, update: "TrainingProgress") -> None:
+        """Show nothing."""
+
     def shown(self) -> AbstractContextManager:
         """Return nothing to keep up."""
         return nullcontext()
 
 
 class PlainLines:
-    """A line for each stage, and one for about every twentieth of the trials."""
+    """A line for each stage, and one for about every twentieth of the trials, or of a step's batches."""
 
     def __init__(self, console: Console):
         self._console = console
-        self._last = -1
+        self._last = (-1, -1)
 
     def stage(self, name: str) -> None:
         """Print the stage's name."""
-        self._last = -1
+        self._last = (-1, -1)
         self._print(name)
 
     def tuning(self, update: "TuningProgress") -> None:
         """Print a line if enough trials were measured since the last one."""
-        step = LINES * update.trials_done // max(update.trials_total, 1)
-        if step > self._last:
-            self._last = step
+        if self._is_due(0, update.trials_done, update.trials_total):
             self._print("  " + ", ".join((_task(update), _trials(update), _best(update), _left(update))))
+
+    def training(self, update: "TrainingProgress") -> None:
+        """Print a line if a step begins, or enough batches were trained on since the last one."""
+        if self._is_due(update.step, update.iteration, update.iterations):
+            parts = (_step(update), _batches(update), _loss(update), _accuracy(update), _left(update))
+            self._print("  " + ", ".join(parts))
 
     def shown(self) -> AbstractContextManager:
         """Return nothing to keep up."""
         return nullcontext()
+
+    def _is_due(self, step: int, done: int, total: int) -> bool:
+        now = (step, LINES * done // max(total, 1))
+        due = now > self._last
+        self._last = max(now, self._last)
+        return due
 
     def _print(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)
 
 
 class LiveDisplay:
-    """The stages that ended with their times, the one that runs, and below it the state of tuning."""
+    """The stages that ended with their times, the one that runs, and below it the state of its work."""
 
     def __init__(self, console: Console):
         self._console = console
         self._ended: list[tuple[str, float]] = []
         self._stage: str | None = None
         self._since = time.monotonic()
-        self._update: TuningProgress | None = None
+        self._state: Table | None = None
         self._spinner = Spinner("dots")
 
     def stage(self, name: str) -> None:
         """Move the running stage to those that ended and show the new one."""
         if self._stage is not None:
             self._ended.append((self._stage, time.monotonic() - self._since))
-        self._stage, self._since, self._update = name, time.monotonic(), None
+        self._stage, self._since, self._state = name, time.monotonic(), None
 
     def tuning(self, update: "TuningProgress") -> None:
         """Show the newest state of tuning."""
-        self._update = update
+        parts = (_trials(update), _best(update), _left(update))
+        self._state = _state(_task(update), update.trials_done, update.trials_total, ", ".join(parts))
+
+    def training(self, update: "TrainingProgress") -> None:
+        """Show the newest state of retraining."""
+        parts = (_batches(update), _loss(update)), (_accuracy(update), _left(update))
+        self._state = _state(_step(update), update.iteration, update.iterations, *map(", ".join, parts))
 
     def shown(self) -> AbstractContextManager:
         """Return the live display; standard output is left alone."""
@@ -154,34 +181,31 @@ class LiveDisplay:
             elapsed = duration(time.monotonic() - self._since)
             self._spinner.update(text=Text.assemble((self._stage, "bold"), (f"  {elapsed}", "dim")))
             lines.append(self._spinner)
-        if self._update is not None:
-            lines.append(_state(self._update))
+        if self._state is not None:
+            lines.append(self._state)
         return Group(*lines)
 
 
-def duration(seconds: float) -> str:
-    """Return a time as people say it: 42 s, 3 min 20 s, 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _state(update: "TuningProgress") -> Table:
+def _state(title: str, done: int, total: int, *lines: str) -> Table:
     table = Table.grid(padding=(0, 2))
-    table.add_row("   ", Text(_task(update), overflow="ellipsis", no_wrap=True))
-    bar = ProgressBar(total=max(update.trials_total, 1), completed=update.trials_done, width=40)
-    table.add_row("   ", bar)
-    table.add_row("   ", Text(", ".join((_trials(update), _best(update), _left(update)))))
+    table.add_row("   ", Text(title, overflow="ellipsis", no_wrap=True))
+    table.add_row("   ", ProgressBar(total=max(total, 1), completed=done, width=40))
+    for line in lines:
+        table.add_row("   ", Text(line))
     return table
 
 
 def _task(update: "TuningProgress") -> str:
-    name = printable(update.task_name)
-    name = name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 3]}..."
-    return f"task {update.task_index + 1} of {update.tasks_total} {name}"
+    return f"task {update.task_index + 1} of {update.tasks_total} {_short(update.task_name)}"
+
+
+def _step(update: "TrainingProgress") -> str:
+    return f"step {update.step + 1} of {update.steps} {_short(update.name)}"
+
+
+def _short(name: str) -> str:
+    name = printable(name)
+    return name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 3]}..."
 
 
 def _trials(update: "TuningProgress") -> str:
@@ -192,7 +216,24 @@ def _best(update: "TuningProgress") -> str:
     return f"best {milliseconds(update.best_ms)} for the network" if _known(update.best_ms) else "no time yet"
 
 
-def _left(update: "TuningProgress") -> str:
+def _batches(update: "TrainingProgress") -> str:
+    return f"batch {update.iteration:,} of {update.iterations:,}"
+
+
+def _loss(update: "TrainingProgress") -> str:
+    if not _known(update.loss):
+        return "no loss yet"
+    parts = ", ".join(f"{name} {value:.3g}" for name, value in update.losses.items())
+    return f"loss {update.loss:.3g}{f' ({parts})' if parts else ''}"
+
+
+def _accuracy(update: "TrainingProgress") -> str:
+    now = metric_value(update.accuracy) if _known(update.accuracy) else "not measured yet"
+    wanted, original = metric_value(update.wanted), metric_value(update.original)
+    return f"{printable(update.metric)} {now}, wanted {wanted} (original {original})"
+
+
+def _left(update: "TuningProgress | TrainingProgress") -> str:
     return f"{duration(update.seconds_left)} left" if _known(update.seconds_left) else "time left unknown"
 
 

@@ -1,4 +1,4 @@
-"""The whole way of one model: import, merge, tune, compile, verify, measure, hand over.
+"""The whole way of one model: import, merge, retrain, tune, compile, verify, measure, hand over.
 
 Two networks go this way side by side: the original, and the merged one. Both are tuned with the same number
 of trials and timed alternately in one session, so that their ratio means something.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,21 @@ import platformdirs
 import targets
 import tuning
 from pipeline.building import Builder, Built, Candidate
-from pipeline.bundle import verify_bundle, write_bundle
+from pipeline.bundle import MeasuredAccuracy, verify_bundle, write_bundle
 from pipeline.console import Progress
+from pipeline.data import Preprocessing
 from pipeline.defaults import TRIALS
 from pipeline.errors import UserError
 from pipeline.files import check_replaceable, check_writable, fresh_directory
 from pipeline.importer import load_network
 from pipeline.merging import EXACT_MERGES, MergedNetwork, MergeRequest, merge_verified, original_in
+from pipeline.merging.retrained import read_retraining, retrained_network
 from pipeline.network import Network
 from pipeline.report.collect import collect
-from pipeline.report.model import FOR_TIMING_ONLY, Compared, Report
+from pipeline.report.model import FOR_TIMING_ONLY, Accuracy, Compared, Report
 from pipeline.report.render import PAGES, write_report
+from pipeline.retraining.records import Retraining
+from pipeline.retraining.settings import Settings
 from pipeline.verification import tolerance_for
 from relay_passes import reborn_layers
 
@@ -56,6 +60,18 @@ class Deployment:
         return tuple(self.directory / name for name in (*PAGES, ORIGINAL, MERGED))
 
 
+@dataclass(frozen=True)
+class Training:
+    """What `deploy` retrains on, and how; the fields are those of `pipeline.retrain`."""
+
+    data: Any
+    validation: Any = None
+    settings: Settings = field(default_factory=Settings)
+    metric: str = "top-1"
+    preprocessing: Any = None
+    classes: str | os.PathLike[str] | None = None
+
+
 def deploy(
     model: str | os.PathLike[str] | Any,
     *,
@@ -65,6 +81,8 @@ def deploy(
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     trials: int = TRIALS,
     request: MergeRequest = EXACT_MERGES,
+    retrained: str | os.PathLike[str] | None = None,
+    training: Training | None = None,
     threads: int | None = None,
     database: str | os.PathLike[str] | None = None,
     seed: int = 0,
@@ -85,7 +103,12 @@ def deploy(
         Candidates to measure for each of the two networks, those that the database holds included.
     request : MergeRequest
         The merges to make; by default all exact ones. With others, the result is for timing only, and marked
-        so.
+        so, unless they are retrained.
+    retrained : path, optional
+        A directory that `retrain` wrote for this model: its network is the merged one, and `request` is left
+        alone.
+    training : Training, optional
+        Retrain first, in the directory `<out>.retraining`; a retraining that was broken off there goes on.
     threads : int, optional
         Cores to use on the device; by default all.
     database : path, optional
@@ -102,7 +125,7 @@ def deploy(
     Raises
     ------
     UserError
-        The model, the target, the request or the output directory cannot be used.
+        The model, the target, the request, the data or the output directory cannot be used.
     targets.TargetError
         The target is unknown, or its compiler is missing.
     tuning.TuningError
@@ -110,6 +133,8 @@ def deploy(
     NotVerified, BundleNotVerified
         A library differs from its reference.
     """
+    if retrained is not None and training is not None:
+        raise UserError("a retraining is either read or made: give --retrained or --data, not both")
     info = _usable_target(target, threads, trials)
     out = Path(out)
     check_writable(out)
@@ -118,8 +143,15 @@ def deploy(
     check_writable(records)
     network = load_network(model, example_inputs=example_inputs, input_shapes=input_shapes, seed=seed)
     with progress or Progress(quiet=True) as shown:
-        shown.stage("Merging")
-        merged = merge_verified(network, request)
+        if training is not None:
+            shown.stage("Retraining")
+            retrained = _retrain(model, example_inputs, input_shapes, request, training, out, shown)
+        shown.stage("Merging" if retrained is None else "Reading the retrained network")
+        record = None if retrained is None else read_retraining(retrained)
+        if record is None:
+            merged = merge_verified(network, request)
+        else:
+            merged = retrained_network(retrained, record, network)
         candidates = _candidates(network, merged)
         with tuning.LocalSession(info) as session:
             inputs = list(network.golden.inputs.values())
@@ -127,10 +159,34 @@ def deploy(
             built = Compared[Any](original=build(candidates.original), merged=build(candidates.merged))
             shown.stage("Measuring both alternately")
             times = _measure(session, inputs, built)
-        report = collect(network, info, session.threads, merged, built, times)
+        report = collect(network, info, session.threads, merged, built, times, record)
         shown.stage("Writing and verifying the bundles")
-        _hand_over(out, report, network, built)
+        _hand_over(out, report, network, built, record)
     return Deployment(report, out)
+
+
+def _retrain(
+    model: Any,
+    example_inputs: Any,
+    input_shapes: Mapping[str, tuple[int, ...]] | None,
+    request: MergeRequest,
+    training: Training,
+    out: Path,
+    shown: Progress,
+) -> Path:
+    """Retrain beside the output directory, and return where."""
+    from pipeline.retraining import retrain
+
+    place = Path(os.path.realpath(out))
+    return retrain(
+        model,
+        example_inputs=example_inputs,
+        input_shapes=input_shapes,
+        out=place.with_name(f"{place.name}.retraining"),
+        request=request,
+        show=shown.training,
+        **vars(training),
+    ).directory
 
 
 def _usable_target(name: str, threads: int | None, trials: int) -> targets.TargetInfo:
@@ -156,15 +212,32 @@ def _measure(session: tuning.Session, inputs: list[Any], built: Compared[Built])
     return Compared[Any](original=times[ORIGINAL], merged=times[MERGED])
 
 
-def _hand_over(out: Path, report: Report, network: Network, built: Compared[Built]) -> None:
+def _hand_over(
+    out: Path, report: Report, network: Network, built: Compared[Built], record: Retraining | None
+) -> None:
     """Write both bundles and the report; they take their place only if the bundles verify."""
+    accuracy, preprocessing = report.accuracy, None if record is None else record.preprocessing
     with fresh_directory(out) as directory:
-        for each in (built.original, built.merged):
-            _write_verified_bundle(directory / each.candidate.name, report, network, each)
+        for each, value in ((built.original, accuracy.before), (built.merged, accuracy.after)):
+            place = directory / each.candidate.name
+            _write_verified_bundle(place, report, network, each, preprocessing, _measured(accuracy, value))
         write_report(report, directory)
 
 
-def _write_verified_bundle(directory: Path, report: Report, network: Network, built: Built) -> None:
+def _measured(accuracy: Accuracy, value: float | None) -> MeasuredAccuracy | None:
+    if not accuracy.measured:
+        return None
+    return MeasuredAccuracy(metric=accuracy.metric, value=value, data=accuracy.validation)
+
+
+def _write_verified_bundle(
+    directory: Path,
+    report: Report,
+    network: Network,
+    built: Built,
+    preprocessing: Preprocessing | None,
+    accuracy: MeasuredAccuracy | None,
+) -> None:
     candidate = built.candidate
     for_timing_only = bool(reborn_layers(candidate.module))
     write_bundle(
@@ -182,5 +255,7 @@ def _write_verified_bundle(directory: Path, report: Report, network: Network, bu
         verification=(built.verification,),
         structure_only=for_timing_only,
         notices=(FOR_TIMING_ONLY,) if for_timing_only else (),
+        preprocessing=preprocessing,
+        accuracy=accuracy,
     )
     verify_bundle(directory)

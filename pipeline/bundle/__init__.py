@@ -1,7 +1,15 @@
 """The bundle: a compiled library, its weights, and what is needed to load and trust it."""
 
 from pipeline.bundle.bundle import Bundle, read_bundle, write_bundle
-from pipeline.bundle.manifest import Manifest
+from pipeline.bundle.manifest import Manifest, MeasuredAccuracy
 from pipeline.bundle.verify import BundleNotVerified, verify_bundle
 
-__all__ = ["Bundle", "BundleNotVerified", "Manifest", "read_bundle", "verify_bundle", "write_bundle"]
+__all__ = [
+    "Bundle",
+    "BundleNotVerified",
+    "Manifest",
+    "MeasuredAccuracy",
+    "read_bundle",
+    "verify_bundle",
+    "write_bundle",
+]

@@ -20,8 +20,9 @@ import numpy as np
 import tvm
 from pydantic import ValidationError
 
-from pipeline.bundle.manifest import SCHEMA_VERSION, FileEntry, Manifest
+from pipeline.bundle.manifest import SCHEMA_VERSION, FileEntry, Manifest, MeasuredAccuracy
 from pipeline.bundle.readme import readme
+from pipeline.data import Preprocessing
 from pipeline.errors import UserError
 from pipeline.files import sha256, write_bytes_atomic, write_text_atomic, writing
 from pipeline.report.model import Target, Tensor, Verification
@@ -84,6 +85,8 @@ def write_bundle(
     verification: Iterable[Verification] = (),
     structure_only: bool = False,
     notices: Iterable[str] = (),
+    preprocessing: Preprocessing | None = None,
+    accuracy: MeasuredAccuracy | None = None,
 ) -> Bundle:
     """Write a bundle into a directory, its manifest last.
 
@@ -102,6 +105,9 @@ def write_bundle(
         In the order of `main`'s parameters and results; outputs of the untuned network of the same structure.
     tolerance : float
         Bound on the largest difference, element by element, from the golden outputs.
+    preprocessing, accuracy : optional
+        What was done to the samples that the network was trained on, and the accuracy on those that it was
+        not trained on.
 
     Raises
     ------
@@ -128,6 +134,8 @@ def write_bundle(
         "weights": _tensors(_load_weights(weights)),
         "structure_only": structure_only,
         "notices": tuple(notices),
+        "preprocessing": preprocessing,
+        "accuracy": accuracy,
         "tuned_trials": tuned_trials,
         "records_applied": records_applied,
         "tolerance": tolerance,

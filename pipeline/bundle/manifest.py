@@ -2,10 +2,18 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, NonNegativeInt, PositiveFloat, StringConstraints
+from pydantic import (
+    AwareDatetime,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    StringConstraints,
+)
 
+from pipeline.data import Preprocessing
 from pipeline.record import Name, Record
-from pipeline.report.model import HandedOver, Target, Tensor
+from pipeline.report.model import HandedOver, Samples, Target, Tensor
 
 SCHEMA_VERSION = 1
 
@@ -20,10 +28,20 @@ class FileEntry(Record):
     bytes: NonNegativeInt
 
 
+class MeasuredAccuracy(Record):
+    """A metric of the network in the bundle, before it was compiled, on the user's validation data."""
+
+    metric: Name
+    value: FiniteFloat
+    data: Samples
+
+
 class Manifest(HandedOver):
     """What a bundle holds and how to call it: `main(*inputs, *weights)`, each in the order given here.
 
     `tolerance` bounds the largest difference between the golden outputs and what the library computes.
+    `preprocessing` is what was done to each sample before the network got it, if that is known; `accuracy`
+    was measured with it.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -34,7 +52,8 @@ class Manifest(HandedOver):
     inputs: tuple[Tensor, ...] = Field(min_length=1)
     outputs: tuple[Tensor, ...] = Field(min_length=1)
     weights: tuple[Tensor, ...]
-    preprocessing: None = None
+    preprocessing: Preprocessing | None = None
+    accuracy: MeasuredAccuracy | None = None
     tuned_trials: NonNegativeInt
     records_applied: NonNegativeInt
     tolerance: PositiveFloat

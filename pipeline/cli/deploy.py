@@ -1,7 +1,7 @@
 """`deeprebirth deploy`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -20,15 +20,45 @@ from pipeline.cli.options import (
     input_shapes,
     merge_request,
 )
+from pipeline.cli.training import (
+    BatchSizeOption,
+    ClassesOption,
+    EpochsOption,
+    MaxDropOption,
+    MetricOption,
+    PreprocessingOption,
+    RecipeOption,
+    ValidationOption,
+    settings,
+)
 from pipeline.defaults import TRIALS
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.deployment import Training
+    from pipeline.retraining import Settings
 
 
 def deploy(
     model: ModelArgument,
-    out: Annotated[Path, typer.Option(help="The directory to write.")] = Path("deployed"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The directory to write.")] = Path("deployed"),
     target: Annotated[str, typer.Option(help="What to build for; see `deeprebirth targets`.")] = "host",
     trials: Annotated[int, typer.Option(help="Candidates to measure for each of the two networks.")] = TRIALS,
     structure_only: StructureOnlyOption = False,
+    retrained: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Take the merged network that `retrain` wrote here.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Retrain first, on this data; see `deeprebirth retrain`.")
+    ] = None,
+    validation: ValidationOption = None,
+    metric: MetricOption = None,
+    preprocessing: PreprocessingOption = None,
+    classes: ClassesOption = None,
+    recipe: RecipeOption = None,
+    max_drop: MaxDropOption = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchSizeOption = None,
     only: OnlyOption = [],  # noqa: B006
     skip: SkipOption = [],  # noqa: B006
     plan: PlanOption = None,
@@ -40,27 +70,36 @@ def deploy(
     database: Annotated[
         Path | None, typer.Option(help="Where tuning records are kept; by default the user's data directory.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the search and of the golden input.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the search, of the golden input and of retraining.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Merge, tune, compile, verify and measure MODEL, and write bundles and a report.
 
-    Without training data only exact merges are made. A tracker and an RPC server are started for the run;
-    both listen on the loopback address only.
+    With --data the merged layers are retrained first, in the directory OUT.retraining, and a run that was
+    broken off goes on. Without, only exact merges are made. A tracker and an RPC server are started for the
+    run; both listen on the loopback address only.
     """
     from pipeline import deploy as run
     from pipeline.console import Progress
     from pipeline.report.terminal import print_report
 
+    merging = {"only": only, "skip": skip, "plan": plan, "tucker": tucker, "energy": energy, "ratio": ratio}
+    numbers = {"recipe": recipe, "max_drop": max_drop, "epochs": epochs, "batch_size": batch_size}
+    samples = {"validation": validation, "metric": metric, "preprocessing": preprocessing, "classes": classes}
+    _check_source({"structure_only": structure_only, "retrained": retrained, "data": data})
+    if retrained is not None:
+        _check_unused(merging, "--retrained takes the merges that were made then")
+    if data is None:
+        _check_unused(samples | numbers, "it is for retraining, which needs --data")
     deployment = run(
         model,
         out=out,
         target=target,
         input_shapes=input_shapes(input_shape),
         trials=trials,
-        request=merge_request(
-            only, skip, plan, tucker=tucker, energy=energy, ratio=ratio, retraining=structure_only
-        ),
+        request=merge_request(**merging, retraining=structure_only or data is not None),
+        retrained=retrained,
+        training=None if data is None else _training(data, samples, settings(**numbers, seed=seed)),
         threads=threads,
         database=database,
         seed=seed,
@@ -70,3 +109,27 @@ def deploy(
         print(deployment.report.model_dump_json())
     else:
         print_report(deployment.report, Console(), deployment.results)
+
+
+def _training(data: str, samples: dict[str, object], how: "Settings") -> "Training":
+    from pipeline.deployment import Training
+
+    given = {name: value for name, value in samples.items() if value is not None}
+    return Training(data=data, settings=how, **given)
+
+
+def _check_source(sources: dict[str, object]) -> None:
+    """Insist that merged layers get their weights from one source."""
+    given = [_option(name) for name, value in sources.items() if value]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} contradict each other: give one of them")
+
+
+def _check_unused(options: dict[str, object], why: str) -> None:
+    for name, value in options.items():
+        if value:
+            raise UserError(f"{_option(name)} has no use here: {why}")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""`deeprebirth export`."""
+"""`deeprebirth merge` and `deeprebirth export`: two names of one command."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 def export(
     model: ModelArgument,
-    onnx: Annotated[Path, typer.Option("--onnx", metavar="OUT", help="The ONNX file to write.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", "--onnx", metavar="OUT", help="The ONNX file to write.")
+    ],
     structure_only: StructureOnlyOption = False,
     only: OnlyOption = [],  # noqa: B006
     skip: SkipOption = [],  # noqa: B006
@@ -44,14 +46,14 @@ def export(
 ) -> None:
     """Merge MODEL and write it as ONNX, for other runtimes.
 
-    Without training data only exact merges are made. The file is written once onnxruntime computes the same
-    from it.
+    `merge` and `export` are one command. Only exact merges are made; `retrain` makes the others. The file is
+    written once onnxruntime computes the same from it.
     """
     from pipeline import export as run
 
     exported = run(
         model,
-        onnx_file=onnx,
+        onnx_file=out,
         input_shapes=input_shapes(input_shape),
         request=merge_request(
             only, skip, plan, tucker=tucker, energy=energy, ratio=ratio, retraining=structure_only

@@ -1,7 +1,7 @@
 """Runs a command and turns what it raises into one line and an exit code.
 
 0: done. 1: a failure of ours or of the device. 2: a user's mistake. 130: Ctrl-C or SIGTERM, with everything
-measured so far kept.
+measured and trained so far kept.
 """
 
 import signal
@@ -10,20 +10,22 @@ from types import FrameType
 
 import typer
 
-from pipeline.cli import deploy, doctor, export, inspect, targets
+from pipeline.cli import deploy, doctor, export, inspect, retrain, targets
 from pipeline.errors import UserError
 
 FAILURE, MISTAKE, INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
     name="deeprebirth",
-    help="Merge, tune and compile CNNs for phones and embedded boards.",
+    help="Merge, retrain, tune and compile CNNs for phones and embedded boards.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command()(deploy.deploy)
 app.command()(inspect.inspect)
-app.command()(export.export)
+app.command("merge")(export.export)
+app.command("export")(export.export)
+app.command()(retrain.retrain)
 app.command()(targets.targets)
 app.command()(doctor.doctor)
 
@@ -62,7 +64,8 @@ class _Interruption:
 
     def told(self) -> int:
         return _told(
-            "interrupted; what was measured is kept, and the same command goes on from there", INTERRUPTED
+            "interrupted; what was measured and trained is kept, and the same command goes on from there",
+            INTERRUPTED,
         )
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:

@@ -14,10 +14,30 @@ if TYPE_CHECKING:
 
 SHAPE = re.compile(r"^(?P<name>.+):(?P<sizes>\d+(x\d+)*)$")
 
+
+def model_file(given: Path) -> Path:
+    """The file that MODEL stands for: itself, or the network in a directory that `retrain` wrote.
+
+    Raises
+    ------
+    UserError
+        It is another directory.
+    """
+    if not given.is_dir():
+        return given
+    from pipeline.merging.retrained import NETWORK, read_retraining
+
+    read_retraining(given)
+    return given / NETWORK
+
+
 ModelArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="MODEL", help="An ONNX file or a torch.export archive (.pt2).", show_default=False
+        metavar="MODEL",
+        help="An ONNX file, a torch.export archive (.pt2), or a directory that `retrain` wrote.",
+        show_default=False,
+        callback=model_file,
     ),
 ]
 ShapeOption = Annotated[

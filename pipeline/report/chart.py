@@ -1,4 +1,4 @@
-"""The chart of a report: latency with its 90th percentile, and multiply-adds, as one SVG element."""
+"""The charts of a report, each one SVG element: latency and multiply-adds, and accuracy step by step."""
 
 import io
 from collections.abc import Sequence
@@ -7,11 +7,13 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.report.model import Report
-from pipeline.report.tables import count, milliseconds
+from pipeline.report.model import Accuracy, Report
+from pipeline.report.tables import count, metric_value, milliseconds, printable
 
 NETWORKS = ("original", "merged")
 COLOURS = ("#adb5bd", "#0b7285")
+UNDONE = "#8a4b00"
+LONGEST_NAME = 40
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "deeprebirth",
@@ -40,12 +42,52 @@ def chart(report: Report) -> str:
         _labels(above, p90s, [milliseconds(median) for median in medians])
         _bars(below, "Multiply-adds", macs)
         _labels(below, macs, [count(value) for value in macs])
-        return _svg(figure)
+        return _svg(figure, "Latency and multiply-adds, original against merged")
+
+
+def accuracy_chart(accuracy: Accuracy) -> str:
+    """Return an `<svg>` element with the metric of the original and after each step, from top to bottom.
+
+    Crosses are steps that were undone, with what they reached; the line goes through what was kept.
+    """
+    names = ["original", *(_short(step.name) for step in accuracy.steps)]
+    values = [accuracy.before, *(step.accuracy for step in accuracy.steps)]
+    kept = [True, *(step.kept for step in accuracy.steps)]
+    rows = range(len(names))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 0.8 + 0.28 * len(names)), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(
+            [value for value, good in zip(values, kept, strict=True) if good],
+            [row for row, good in zip(rows, kept, strict=True) if good],
+            color=COLOURS[1],
+            marker="o",
+        )
+        for row, value, good in zip(rows, values, kept, strict=True):
+            if not good:
+                axes.plot([value], [row], color=UNDONE, marker="x")
+            axes.annotate(
+                metric_value(value), (value, row), xytext=(7, 0), textcoords="offset points", va="center"
+            )
+        axes.set_title(f"{_short(accuracy.metric)} after each step", parse_math=False)
+        axes.set_yticks(rows, names, parse_math=False)
+        _plain(axes)
+        return _svg(figure, "Accuracy after each step")
+
+
+def _short(name: str) -> str:
+    name = printable(name)
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
 
 
 def _bars(axes: Axes, title: str, values: Sequence[float]) -> None:
     axes.barh(NETWORKS, values, color=COLOURS, height=0.65)
     axes.set_title(title)
+    _plain(axes)
+
+
+def _plain(axes: Axes) -> None:
+    """The first row on top, no axes, room for labels at the right."""
     axes.invert_yaxis()
     axes.margins(x=0.25)
     axes.tick_params(length=0, labelbottom=False)
@@ -57,10 +99,8 @@ def _labels(axes: Axes, ends: Sequence[float], labels: Sequence[str]) -> None:
         axes.annotate(label, (end, network), xytext=(5, 0), textcoords="offset points", va="center")
 
 
-def _svg(figure: Figure) -> str:
+def _svg(figure: Figure, label: str) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
-    return text[text.index("<svg") :].replace(
-        "<svg", '<svg role="img" aria-label="Latency and multiply-adds, original against merged"', 1
-    )
+    return text[text.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

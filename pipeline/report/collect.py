@@ -11,8 +11,10 @@ import tuning
 from pipeline.building import Built
 from pipeline.merging import MergedNetwork
 from pipeline.network import Network, TensorSpec
+from pipeline.report.accuracy import accuracy_of
 from pipeline.report.model import (
     FOR_TIMING_ONLY,
+    Accuracy,
     Compared,
     Device,
     Latency,
@@ -27,6 +29,7 @@ from pipeline.report.model import (
     Tuning,
     speedup_of,
 )
+from pipeline.retraining.records import Retraining
 from relay_passes import MergePlan, cost, reborn_layers
 
 VERSIONED = ("deeprebirth", "apache-tvm", "apache-tvm-ffi", "torch", "onnx", "onnxruntime")
@@ -39,6 +42,7 @@ def collect(
     merged: MergedNetwork,
     built: Compared[Built],
     times: Compared[tuning.Latency],
+    retraining: Retraining | None = None,
 ) -> Report:
     """Make the report.
 
@@ -54,6 +58,8 @@ def collect(
         What was merged and refused.
     built, times
         Of the original and the merged network.
+    retraining : Retraining, optional
+        Of the merged network.
     """
     device = Device(measured_on=target.measured_on(), emulated=target.emulated, threads=threads)
     both = (built.original, built.merged)
@@ -75,9 +81,10 @@ def collect(
         target=Target(name=target.name, triple=target.triple, cpu=_cpu(target), threads=threads),
         device=device,
         versions={package: metadata.version(package) for package in VERSIONED},
-        merges=_merges(merged.plan),
+        merges=_merges(merged.plan, retrained=retraining is not None),
         refusals=_refusals(merged.plan),
         totals=_compared(Totals, _totals, both),
+        accuracy=Accuracy() if retraining is None else accuracy_of(retraining),
         latency_ms=latency,
         speedup=speedup,
         speedup_note=note,
@@ -100,12 +107,13 @@ def _tensors(specs: tuple[TensorSpec, ...]) -> tuple[Tensor, ...]:
     return tuple(Tensor(name=spec.name, shape=spec.shape, dtype=spec.dtype) for spec in specs)
 
 
-def _merges(plan: MergePlan) -> tuple[Merge, ...]:
+def _merges(plan: MergePlan, *, retrained: bool) -> tuple[Merge, ...]:
     return tuple(
         Merge(
             name=each.name,
             kind=each.kind,
             exact=each.exact,
+            retrained=retrained and not each.exact,
             layers=each.layers,
             layers_removed=len(each.removed),
             params_before=each.parameters_before,

@@ -111,24 +111,66 @@ class Totals(Record):
     layers: NonNegativeInt
 
 
+class Samples(Record):
+    """Where samples came from, how many there are, and how many of them could not be read.
+
+    `unreadable` names the first of those.
+    """
+
+    name: Name
+    samples: NonNegativeInt
+    skipped: NonNegativeInt = 0
+    unreadable: tuple[Name, ...] = ()
+
+
+class AccuracyStep(Record):
+    """Merges that were retrained together, and the metric before them, untrained, and retrained.
+
+    `reason` says why a step was undone; its merges are not in the network then.
+    """
+
+    name: Name
+    merges: tuple[Name, ...]
+    kept: bool
+    reason: str | None = None
+    before: FiniteFloat
+    started: FiniteFloat
+    accuracy: FiniteFloat
+    iterations: NonNegativeInt
+    seconds: NonNegativeFloat
+
+
 class Accuracy(Record):
-    """A metric on the user's data before and after merging, or the sentence that says there is none."""
+    """A metric on the user's data before and after merging, or the sentence that says there is none.
+
+    `note` says what it was measured on, in words.
+    """
 
     measured: bool = False
-    metric: str | None = None
+    metric: Name | None = None
     before: FiniteFloat | None = None
     after: FiniteFloat | None = None
+    drop: FiniteFloat | None = None
+    training: Samples | None = None
+    validation: Samples | None = None
+    steps: tuple[AccuracyStep, ...] = ()
     note: str = ACCURACY_NOT_MEASURED
 
     @model_validator(mode="after")
     def _is_measured_or_not(self) -> Self:
-        given = [value is not None for value in (self.metric, self.before, self.after)]
+        given = [value is not None for value in (self.metric, self.before, self.after, self.validation)]
         if self.measured and not all(given):
-            raise ValueError("a measured accuracy needs its metric and its values before and after")
-        if not self.measured and any(given):
+            raise ValueError("a measured accuracy needs its metric, its values, and what it was measured on")
+        if not self.measured and (any(given) or self.drop is not None or self.steps):
             raise ValueError("an accuracy that was not measured has no values")
-        if not self.measured and self.note != ACCURACY_NOT_MEASURED:
-            raise ValueError(f"an accuracy that was not measured says: {ACCURACY_NOT_MEASURED}")
+        if self.measured == (self.note == ACCURACY_NOT_MEASURED):
+            raise ValueError(f"what was not measured, and nothing else, says: {ACCURACY_NOT_MEASURED}")
+        return self
+
+    @model_validator(mode="after")
+    def _agrees_with_its_numbers(self) -> Self:
+        if self.measured and self.drop != self.before - self.after:
+            raise ValueError("the drop is not what lies between the values")
         return self
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline.files import write_text_atomic
-from pipeline.report.chart import chart
+from pipeline.report.chart import accuracy_chart, chart
 from pipeline.report.model import Report
-from pipeline.report.tables import Table, headline, printable, tables
+from pipeline.report.tables import Table, change_of, headline, printable, tables
 
 PAGES = ("report.json", "report.md", "report.html")
 MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]|~$#])")
@@ -52,7 +52,10 @@ def markdown(report: Report) -> str:
 
 def html(report: Report) -> str:
     """Return the report as one HTML page that needs nothing beside it."""
-    return _render("report.html", report, chart=chart(report))
+    charts = [chart(report)]
+    if report.accuracy.steps:
+        charts.append(accuracy_chart(report.accuracy))
+    return _render("report.html", report, charts=charts)
 
 
 def escape_markdown(text: str) -> str:
@@ -81,6 +84,5 @@ def _render(template: str, report: Report, **more: object) -> str:
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
     environment.filters |= {"md": escape_markdown, "md_row": _markdown_row, "md_rule": _markdown_rule}
-    return environment.get_template(template).render(
-        report=report, headline=headline(report), tables=tables(report), **more
-    )
+    texts = {"headline": headline(report), "change": change_of(report.accuracy)}
+    return environment.get_template(template).render(report=report, tables=tables(report), **texts, **more)

@@ -3,7 +3,16 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.report.model import Compared, Device, Merge, Report, Tensor
+from pipeline.report.model import (
+    Accuracy,
+    AccuracyStep,
+    Compared,
+    Device,
+    Merge,
+    Report,
+    Samples,
+    Tensor,
+)
 
 if TYPE_CHECKING:
     from relay_passes import Cost
@@ -37,6 +46,7 @@ def tables(report: Report) -> tuple[Table, ...]:
     """Return every table of a report in the order in which it is read."""
     return (
         _comparison(report),
+        *([accuracy_table(report.accuracy)] if report.accuracy.measured else []),
         _merges(report),
         _refusals(report),
         _verification(report),
@@ -50,6 +60,66 @@ def headline(report: Report) -> str:
     if report.speedup is None:
         return "No speed-up is claimed"
     return f"{report.speedup:.2f}x the speed of the original"
+
+
+def accuracy_table(accuracy: Accuracy) -> Table:
+    """Return the accuracy of each step of a retraining, the undone ones with the reason."""
+    return Table(
+        title="Accuracy",
+        header=("step", "before", "merged", "retrained", "batches", "time", "result"),
+        rows=tuple(_accuracy_row(step) for step in accuracy.steps),
+        note=f"{accuracy.metric}, {accuracy.note}.{skipped(accuracy)}",
+        numbers=frozenset({1, 2, 3, 4, 5}),
+        empty="no merge needed retraining.",
+    )
+
+
+def _accuracy_row(step: AccuracyStep) -> tuple[str, ...]:
+    values = (metric_value(value) for value in (step.before, step.started, step.accuracy))
+    result = "kept" if step.kept else f"undone: {step.reason}" if step.reason else "undone"
+    return step.name, *values, f"{step.iterations:,}", duration(step.seconds), result
+
+
+def change_of(accuracy: Accuracy) -> str:
+    """Return the accuracy in one line: what it was, what it is, and on what; or that it was not measured."""
+    if not accuracy.measured:
+        return accuracy.note
+    lost = accuracy.drop or 0.0
+    change = f"{metric_value(abs(lost))} points {'less' if lost > 0 else 'more'}" if lost else "the same"
+    return (
+        f"{accuracy.metric} {metric_value(accuracy.before)} -> {metric_value(accuracy.after)}, {change}, "
+        f"on {counted(accuracy.validation)}"
+    )
+
+
+def skipped(accuracy: Accuracy) -> str:
+    """Return a sentence for each kind of data that held samples which could not be read."""
+    return "".join(
+        f" {data.skipped:,} of {data.name} could not be read and {'was' if data.skipped == 1 else 'were'} "
+        f"skipped: {', '.join(data.unreadable)}{', ...' if data.skipped > len(data.unreadable) else ''}."
+        for data in (accuracy.training, accuracy.validation)
+        if data is not None and data.skipped
+    )
+
+
+def counted(samples: Samples) -> str:
+    """Return where samples came from and how many there are, in words."""
+    return f"{samples.samples:,} sample{'' if samples.samples == 1 else 's'} of {samples.name}"
+
+
+def metric_value(value: float) -> str:
+    """Return a metric: percentages with two decimals, small numbers with four digits."""
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: 42 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def printable(text: str) -> str:
@@ -212,7 +282,6 @@ def _tuning(report: Report) -> Table:
 
 def _facts(report: Report) -> Table:
     model, target = report.model, report.target
-    accuracy = report.accuracy
     return Table(
         title="What was measured",
         header=("", ""),
@@ -223,12 +292,7 @@ def _facts(report: Report) -> Table:
             ("Outputs", _tensors(model.outputs)),
             ("Target", f"{target.name}: {target.triple}, {target.cpu}, {target.threads} threads"),
             ("Measured on", measured_on(report.device)),
-            (
-                "Accuracy",
-                f"{accuracy.metric}: {accuracy.before:.4g} -> {accuracy.after:.4g}"
-                if accuracy.measured
-                else accuracy.note,
-            ),
+            ("Accuracy", change_of(report.accuracy)),
             ("Speed-up", report.speedup_note),
             ("Versions", ", ".join(f"{name} {version}" for name, version in report.versions.items())),
         ),

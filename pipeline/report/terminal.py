@@ -9,8 +9,8 @@ from rich.panel import Panel
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from pipeline.report.model import Report
-from pipeline.report.tables import Table, headline, printable, tables
+from pipeline.report.model import Accuracy, Report
+from pipeline.report.tables import Table, accuracy_table, change_of, headline, printable, tables
 
 
 def print_report(report: Report, console: Console, written: Iterable[Path] = ()) -> None:
@@ -28,18 +28,36 @@ def print_report(report: Report, console: Console, written: Iterable[Path] = ())
     console.print(Text(printable(f"{report.model.name} for {report.target.name}"), style="bold"))
     for table in tables(report):
         console.print()
-        console.print(_rich(table))
-        if table.note:
-            console.print(Text(printable(table.note), style="dim"))
+        _print_table(table, console)
     console.print()
     for notice in report.notices:
         console.print(Panel(Text(printable(notice), style="bold"), border_style="yellow", title="Notice"))
-    if not report.accuracy.measured:
+    if report.accuracy.measured:
+        console.print(Text(printable(change_of(report.accuracy)), style="bold"))
+    else:
         console.print(Text(f"Note that {report.accuracy.note}."))
     console.print(Text(headline(report), style="bold green" if report.speedup else "bold"))
     console.print(Text(printable(report.speedup_note), style="dim"))
+    _print_written(written, console)
+
+
+def print_accuracy(accuracy: Accuracy, console: Console, written: Iterable[Path] = ()) -> None:
+    """Print what became of the accuracy step by step, the result, and where it was written."""
+    _print_table(accuracy_table(accuracy), console)
+    console.print()
+    console.print(Text(printable(change_of(accuracy)), style="bold"))
+    _print_written(written, console)
+
+
+def _print_table(table: Table, console: Console) -> None:
+    console.print(_rich(table))
+    if table.note:
+        console.print(Text(printable(table.note), style="dim"))
+
+
+def _print_written(written: Iterable[Path], console: Console) -> None:
     for path in written:
-        console.print(Text(f"written: {path}"), soft_wrap=True)
+        console.print(Text(f"written: {printable(str(path))}"), soft_wrap=True)
 
 
 def _rich(table: Table) -> RichTable | Text:

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 import pytest
 from rich.console import Console
 
-from pipeline.console import Progress, duration
+from pipeline.console import Progress
+from pipeline.report.tables import duration
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,25 @@ def test_passed_cannot_contradict_the_numbers(difference: float):
 
 def test_accuracy_is_measured_or_not():
     assert m.Accuracy().note == "accuracy was not measured"
-    assert m.Accuracy(measured=True, metric="top-1", before=0.70, after=0.69, note="on 100 images").measured
-    for wrong in ({"before": 0.7}, {"measured": True, "metric": "top-1"}, {"note": "fine"}):
+    right = {
+        "measured": True,
+        "metric": "top-1",
+        "before": 90.0,
+        "after": 89.75,
+        "drop": 0.25,
+        "validation": m.Samples(name="val", samples=400),
+        "note": "measured on 400 samples of val",
+    }
+    assert m.Accuracy(**right).measured
+    for wrong in (
+        {"before": 90.0},
+        {"drop": 0.0},
+        {"measured": True, "metric": "top-1"},
+        {"note": "fine"},
+        right | {"drop": 0.1},
+        right | {"validation": None},
+        right | {"note": m.ACCURACY_NOT_MEASURED},
+    ):
         with pytest.raises(ValidationError):
             m.Accuracy(**wrong)
 
