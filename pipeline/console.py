@@ -38,6 +38,9 @@ class Display(Protocol):
     def training(self, update: "TrainingProgress") -> None:
         """Show how far retraining is."""
 
+    def say(self, line: str) -> None:
+        """Show a line that stays."""
+
     def shown(self) -> AbstractContextManager:
         """Return what keeps the display up."""
 
@@ -74,6 +77,10 @@ class Progress:
         """Tell how far retraining is."""
         self._display.training(update)
 
+    def say(self, line: str) -> None:
+        """Tell what the user should know, in one line."""
+        self._display.say(printable(line))
+
     def __enter__(self) -> Self:
         self._shown = self._display.shown()
         self._shown.__enter__()
@@ -95,6 +102,9 @@ class Silence:
         """Show nothing."""
 
     def training(self, update: "TrainingProgress") -> None:
+        """Show nothing."""
+
+    def say(self, line: str) -> None:
         """Show nothing."""
 
     def shown(self) -> AbstractContextManager:
@@ -124,6 +134,10 @@ class PlainLines:
         if self._is_due(update.step, update.iteration, update.iterations):
             parts = (_step(update), _batches(update), _loss(update), _accuracy(update), _left(update))
             self._print("  " + ", ".join(parts))
+
+    def say(self, line: str) -> None:
+        """Print the line."""
+        self._print(f"  {line}")
 
     def shown(self) -> AbstractContextManager:
         """Return nothing to keep up."""
@@ -165,6 +179,10 @@ class LiveDisplay:
         """Show the newest state of retraining."""
         parts = (_batches(update), _loss(update)), (_accuracy(update), _left(update))
         self._state = _state(_step(update), update.iteration, update.iterations, *map(", ".join, parts))
+
+    def say(self, line: str) -> None:
+        """Print the line above the display."""
+        self._console.print(Text(f"  {line}"), soft_wrap=True)
 
     def shown(self) -> AbstractContextManager:
         """Return the live display; standard output is left alone."""

@@ -25,12 +25,13 @@ from pipeline.errors import UserError
 from pipeline.files import check_replaceable, check_writable, fresh_directory
 from pipeline.importer import load_network
 from pipeline.merging import EXACT_MERGES, MergedNetwork, MergeRequest, merge_verified, original_in
-from pipeline.merging.retrained import read_retraining, retrained_network
+from pipeline.merging.retrained import retrained_network
 from pipeline.network import Network
 from pipeline.report.collect import collect
 from pipeline.report.model import FOR_TIMING_ONLY, Accuracy, Compared, Report
 from pipeline.report.render import PAGES, write_report
 from pipeline.retraining.records import Retraining
+from pipeline.retraining.result import Retrained, read_result
 from pipeline.retraining.settings import Settings
 from pipeline.verification import tolerance_for
 from relay_passes import reborn_layers
@@ -141,17 +142,14 @@ def deploy(
     check_replaceable(out)
     records = Path(database) if database else platformdirs.user_data_path("deeprebirth") / "tuning"
     check_writable(records)
+    result = None if retrained is None else read_result(Path(retrained))
     network = load_network(model, example_inputs=example_inputs, input_shapes=input_shapes, seed=seed)
     with progress or Progress(quiet=True) as shown:
         if training is not None:
             shown.stage("Retraining")
-            retrained = _retrain(model, example_inputs, input_shapes, request, training, out, shown)
-        shown.stage("Merging" if retrained is None else "Reading the retrained network")
-        record = None if retrained is None else read_retraining(retrained)
-        if record is None:
-            merged = merge_verified(network, request)
-        else:
-            merged = retrained_network(retrained, record, network)
+            result = _retrain(model, example_inputs, input_shapes, request, training, out, shown)
+        shown.stage("Merging" if result is None else "Reading the retrained network")
+        merged = merge_verified(network, request) if result is None else retrained_network(result, network)
         candidates = _candidates(network, merged)
         with tuning.LocalSession(info) as session:
             inputs = list(network.golden.inputs.values())
@@ -159,6 +157,7 @@ def deploy(
             built = Compared[Any](original=build(candidates.original), merged=build(candidates.merged))
             shown.stage("Measuring both alternately")
             times = _measure(session, inputs, built)
+        record = None if result is None else result.record
         report = collect(network, info, session.threads, merged, built, times, record)
         shown.stage("Writing and verifying the bundles")
         _hand_over(out, report, network, built, record)
@@ -173,8 +172,8 @@ def _retrain(
     training: Training,
     out: Path,
     shown: Progress,
-) -> Path:
-    """Retrain beside the output directory, and return where."""
+) -> Retrained:
+    """Retrain beside the output directory."""
     from pipeline.retraining import retrain
 
     place = Path(os.path.realpath(out))
@@ -185,8 +184,9 @@ def _retrain(
         out=place.with_name(f"{place.name}.retraining"),
         request=request,
         show=shown.training,
+        say=shown.say,
         **vars(training),
-    ).directory
+    )
 
 
 def _usable_target(name: str, threads: int | None, trials: int) -> targets.TargetInfo:

@@ -1,7 +1,7 @@
 """Write how a retraining goes for TensorBoard: loss and its parts, the metric, the learning rate.
 
 The place on the axis is the number of the batch, as if each step used all the batches that it may; a step
-that ends early leaves a gap. So a retraining that was killed goes on at the place that it had reached, and what
+that ends early leaves a gap. So a retraining that was killed goes on at the place that it reached, and what
 was written beyond it before is dropped by TensorBoard (`purge_step`).
 """
 

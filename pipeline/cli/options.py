@@ -25,10 +25,9 @@ def model_file(given: Path) -> Path:
     """
     if not given.is_dir():
         return given
-    from pipeline.merging.retrained import NETWORK, read_retraining
+    from pipeline.retraining.result import read_result
 
-    read_retraining(given)
-    return given / NETWORK
+    return read_result(given).network
 
 
 ModelArgument = Annotated[

@@ -47,6 +47,16 @@ def retrain(
     recipe: RecipeOption = None,
     max_drop: MaxDropOption = None,
     epochs: EpochsOption = None,
+    finish_epochs: Annotated[
+        float | None,
+        typer.Option(help="Passes after the last step, as long as anything is lost; by default 0."),
+    ] = None,
+    keep_all: Annotated[
+        bool, typer.Option("--keep-all", help="Keep the steps that lose more than --max-drop, too.")
+    ] = False,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Mirror half of the training samples left to right.")
+    ] = False,
     batch_size: BatchSizeOption = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Of the layers that stay; by default the recipe's own.")
@@ -115,6 +125,9 @@ def retrain(
                 recipe=recipe,
                 max_drop=max_drop,
                 epochs=epochs,
+                finish_epochs=finish_epochs,
+                keep_all=keep_all,
+                mirror=mirror,
                 batch_size=batch_size,
                 learning_rate=learning_rate,
                 groups=groups(group),
@@ -129,6 +142,7 @@ def retrain(
             checkpoint_minutes=checkpoint_minutes,
             tensorboard=tensorboard,
             show=progress.training,
+            say=progress.say,
         )
     if not quiet:
         _print(retrained, as_json)

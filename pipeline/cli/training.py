@@ -54,7 +54,7 @@ MaxDropOption = Annotated[
     ),
 ]
 EpochsOption = Annotated[
-    float | None, typer.Option(help="Passes over the data that each step may take; by default 2.0.")
+    float | None, typer.Option(help="Passes over the data that each step may take; by default 2.")
 ]
 BatchSizeOption = Annotated[int | None, typer.Option(help="Samples in a batch; by default 64.")]
 

@@ -10,6 +10,14 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from pipeline.data import Preprocessing
+from pipeline.exporter import to_onnx
+from pipeline.importer import load_network
+from pipeline.merging import MergeRequest, merge_network
+from pipeline.retraining.records import DataFacts, Retraining, StepResult
+from pipeline.retraining.settings import Settings
+from relay_passes import REBORN
+
 
 def write_onnx(path: Path, *, batch: int | str = 1) -> Path:
     """A trained-looking classifier: conv, batch norm, ReLU, max pool, dense, softmax."""
@@ -81,3 +89,73 @@ def small_module() -> nn.Module:
     with torch.no_grad():
         network(torch.randn(16, 3, 8, 8))
     return network.eval()
+
+
+def write_retrained(
+    directory: Path,
+    model: Path,
+    *,
+    trained: bool = True,
+    input_shapes: dict[str, tuple[int, ...]] | None = None,
+) -> Retraining:
+    """What `retrain` leaves behind, without any training: the reborn layers keep their first weights."""
+    network = load_network(model, input_shapes=input_shapes)
+    merged = merge_network(network, MergeRequest(retraining=True))
+    module = merged.module.without_attr(REBORN) if trained else merged.module
+    properties = {} if trained else {REBORN: '["stem"]'}
+    written = to_onnx(
+        module,
+        name=network.name,
+        inputs=[spec.name for spec in network.inputs],
+        outputs=[spec.name for spec in network.outputs],
+        properties=properties,
+    )
+    record = Retraining(
+        network=network.name,
+        source_digest=network.source_digest,
+        metric="top-1",
+        original=91.25,
+        accuracy=91.0,
+        training=DataFacts(name="digits/train", samples=4000, classes=5, labelled=True),
+        validation=DataFacts(
+            name="digits/val", samples=399, classes=5, labelled=True, unreadable=("a b.png",), skipped=1
+        ),
+        preprocessing=Preprocessing(resize=9, size=(8, 8), mean=(0.5,), std=(0.25,)),
+        settings=Settings(),
+        steps=(
+            StepResult(
+                name="stem",
+                merges=("stem",),
+                kept=True,
+                before=91.25,
+                started=40.5,
+                accuracy=91.0,
+                iterations=120,
+                epochs=1.9,
+                seconds=75.2,
+            ),
+            StepResult(
+                name="tail",
+                merges=("tail",),
+                kept=False,
+                reason="lost 3.5 points after 2 epochs",
+                before=91.0,
+                started=20.0,
+                accuracy=87.5,
+                iterations=125,
+                epochs=2.0,
+                seconds=80.0,
+            ),
+        ),
+        plan=merged.plan,
+    )
+    directory.mkdir(parents=True)
+    onnx.save(written, directory / "network.onnx")
+    (directory / "retraining.json").write_text(record.model_dump_json(), encoding="utf-8")
+    return record
+
+
+@pytest.fixture(scope="session")
+def write_retraining() -> Callable[..., Retraining]:
+    """A function that writes the result of a retraining of a model into a directory."""
+    return write_retrained

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.console import Progress
-from pipeline.report.tables import duration
+from pipeline.retraining.progress import TrainingProgress
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,11 @@ class Update:
     trials_total: int = 400
     best_ms: float | None = None
     seconds_left: float | None = None
+
+
+def learning(step: int, iteration: int, **known: object) -> TrainingProgress:
+    facts = {"steps": 3, "name": "inception_3a", "iterations": 1000, "metric": "top-1"}
+    return TrainingProgress(step=step, iteration=iteration, original=91.25, wanted=90.85, **facts, **known)
 
 
 def plain() -> Console:
@@ -59,6 +64,59 @@ def test_no_trials_at_all():
     with Progress(console=console) as progress:
         progress.tuning(Update(trials_total=0))
     assert "0 of 0 trials" in console.file.getvalue()
+
+
+def test_plain_lines_of_a_retraining_are_few():
+    console = plain()
+    with Progress(console=console) as progress:
+        progress.stage("Retraining")
+        for step in range(3):
+            for iteration in range(0, 1001, 2):
+                progress.training(learning(step, iteration))
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 1 + 3 * 21
+    assert [line for line in lines if "batch 0 of 1,000" in line][2].startswith(
+        "  step 3 of 3 inception_3a, "
+    )
+
+
+def test_a_state_of_retraining_says_all_of_it():
+    console = plain()
+    known = {"loss": 1.25, "losses": {"feature": 1.0, "label": 0.25}, "accuracy": 90.5, "seconds_left": 200.0}
+    with Progress(console=console) as progress:
+        progress.training(learning(0, 0))
+        progress.training(learning(0, 500, **known))
+    assert console.file.getvalue().splitlines() == [
+        "  step 1 of 3 inception_3a, batch 0 of 1,000, no loss yet, "
+        "top-1 not measured yet, wanted 90.85 (original 91.25), time left unknown",
+        "  step 1 of 3 inception_3a, batch 500 of 1,000, loss 1.25 (feature 1, label 0.25), "
+        "top-1 90.50, wanted 90.85 (original 91.25), 3 min 20 s left",
+    ]
+
+
+def test_what_is_said_stays_on_a_line_of_its_own():
+    for terminal in (False, True):
+        console = Console(file=io.StringIO(), force_terminal=terminal, width=60, _environ={"TERM": "xterm"})
+        with Progress(console=console) as progress:
+            progress.stage("Retraining")
+            progress.say(
+                "out of memory:\nthe batch is 32 [bold]now[/] instead of 64 samples, as said in a line"
+            )
+        assert "out of memory: the batch is 32 [bold]now[/]" in console.file.getvalue()
+
+
+def test_a_terminal_shows_loss_accuracy_and_time_left():
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, _environ={"TERM": "xterm"})
+    with Progress(console=console) as progress:
+        progress.stage("Retraining")
+        progress.training(learning(1, 40, loss=0.5, accuracy=90.5, seconds_left=75))
+    for shown in (
+        "step 2 of 3 inception_3a",
+        "batch 40 of 1,000, loss 0.5",
+        "top-1 90.50",
+        "1 min 15 s left",
+    ):
+        assert shown in console.file.getvalue()
 
 
 def test_names_are_neither_markup_nor_control_codes():
@@ -117,15 +175,9 @@ def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]):
     with Progress(quiet=True) as progress:
         progress.stage("import")
         progress.tuning(replace(Update(), trials_done=3))
+        progress.training(learning(0, 0))
+        progress.say("nothing")
     assert capsys.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.2, "0 s"), (59.4, "59 s"), (60, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
-)
-def test_duration(seconds: float, text: str):
-    assert duration(seconds) == text
 
 
 def test_a_terminal_without_unicode_gets_plain_lines():

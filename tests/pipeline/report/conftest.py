@@ -72,6 +72,29 @@ def structure_only(facts: dict) -> m.Report:
 
 
 @pytest.fixture
+def accuracy() -> m.Accuracy:
+    """Measured, with a step that was kept and one that was undone."""
+    return m.Accuracy(
+        measured=True,
+        metric="top-1",
+        before=91.25,
+        after=91.0,
+        drop=0.25,
+        training=m.Samples(name="digits/train", samples=4000),
+        validation=m.Samples(name="digits/val", samples=1000, skipped=2, unreadable=("a b.png", "c.png")),
+        steps=(step("conv1", True, 91.25, 91.0), step("inception_3a", False, 91.0, 87.5)),
+        note="measured on 1,000 samples of digits/val; trained on 4,000 samples of digits/train",
+    )
+
+
+@pytest.fixture
+def retrained(facts: dict, accuracy: m.Accuracy) -> m.Report:
+    """A valid report with a reborn layer that was trained."""
+    made = merge(name="conv1", exact=False).model_copy(update={"retrained": True})
+    return m.Report(**facts | {"merges": (made,), "accuracy": accuracy})
+
+
+@pytest.fixture
 def emulated(facts: dict) -> m.Report:
     """A valid report from an emulated device."""
     device = m.Device(measured_on="cortex-a72", emulated=True, threads=1)
@@ -90,6 +113,20 @@ def merge(name: str, exact: bool) -> m.Merge:
         params_after=400,
         macs_before=3_000_000,
         macs_after=2_000_000,
+    )
+
+
+def step(name: str, kept: bool, before: float, after: float) -> m.AccuracyStep:
+    return m.AccuracyStep(
+        name=name,
+        merges=(name,),
+        kept=kept,
+        reason=None if kept else "lost 3.5 points after 2 epochs",
+        before=before,
+        started=40.5,
+        accuracy=after,
+        iterations=1250,
+        seconds=75.2,
     )
 
 

@@ -8,8 +8,8 @@ def untrained_merge(facts: dict) -> m.Merge:
     return facts["merges"][0].model_copy(update={"exact": False})
 
 
-def test_survives_json(report: m.Report, structure_only: m.Report, emulated: m.Report):
-    for each in (report, structure_only, emulated):
+def test_survives_json(report: m.Report, structure_only: m.Report, emulated: m.Report, retrained: m.Report):
+    for each in (report, structure_only, emulated, retrained):
         assert m.Report.model_validate_json(each.model_dump_json()) == each
 
 

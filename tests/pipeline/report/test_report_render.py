@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.report.chart import chart
-from pipeline.report.model import Report
+from pipeline.report.chart import accuracy_chart, chart
+from pipeline.report.model import Accuracy, Report
 from pipeline.report.render import escape_markdown, html, markdown, write_report
 
 HOSTILE = "<script>alert(1)</script>|`x`\n## [a](b) {{ 7*7 }} \x1b[31m"
@@ -106,6 +106,32 @@ def test_pages_of_an_emulated_device_claim_nothing(emulated: Report):
 def test_a_report_without_merges(facts: dict):
     page = markdown(Report(**facts | {"merges": (), "refusals": ()}))
     assert "## Merges made\n\nNone.\n" in page
+
+
+def test_pages_show_accuracy_step_by_step(retrained: Report):
+    page = Page(html(retrained))
+    assert page.tags.count("svg") == 2
+    for text in (markdown(retrained), page.text):
+        assert "0.25 points less" in text
+        assert "undone: lost 3.5 points after 2 epochs" in text
+        assert "accuracy was not measured" not in text
+        assert "timing only" not in text
+
+
+def test_accuracy_chart_marks_what_was_undone(accuracy: Accuracy):
+    text = " ".join(ET.fromstring(accuracy_chart(accuracy)).itertext())
+    for shown in ("top-1 after each step", "original", "conv1", "inception_3a", "91.25", "91.00", "87.50"):
+        assert shown in text
+
+
+def test_accuracy_chart_takes_any_name(accuracy: Accuracy):
+    steps = tuple(
+        each.model_copy(update={"name": HOSTILE + "$\\frac{" + "y" * 99}) for each in accuracy.steps
+    )
+    strange = accuracy.model_copy(update={"steps": steps, "metric": "a$b$:" + HOSTILE})
+    root = ET.fromstring(accuracy_chart(strange))
+    assert "script" not in {each.tag.rpartition("}")[2] for each in root.iter()}
+    assert "<script>alert(1)" in " ".join(root.itertext())
 
 
 def test_chart_is_one_svg_element(report: Report, emulated: Report):

@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.report import tables as t
-from pipeline.report.model import Report
+from pipeline.report.model import Accuracy, Report
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,43 @@ def test_emulated_times_are_labelled_and_not_compared(emulated: Report):
 def test_untrained_layers_are_called_so(report: Report, structure_only: Report):
     assert t.tables(report)[1].rows[0][2] == "exact"
     assert t.tables(structure_only)[1].rows[0][2] == "untrained"
+
+
+def test_accuracy_step_by_step(retrained: Report):
+    table = t.tables(retrained)[1]
+    assert table.title == "Accuracy"
+    assert table.rows == (
+        ("conv1", "91.25", "40.50", "91.00", "1,250", "1 min 15 s", "kept"),
+        (
+            *("inception_3a", "91.00", "40.50", "87.50", "1,250", "1 min 15 s"),
+            "undone: lost 3.5 points after 2 epochs",
+        ),
+    )
+    assert "measured on 1,000 samples of digits/val" in table.note
+    assert "2 of digits/val could not be read and were skipped: a b.png, c.png." in table.note
+    assert t.tables(retrained)[2].rows[0][2] == "retrained"
+
+
+def test_accuracy_in_one_line(accuracy: Accuracy):
+    assert t.change_of(accuracy) == "top-1 91.25 -> 91.00, 0.25 points less, on 1,000 samples of digits/val"
+    better = accuracy.model_copy(update={"after": 91.5, "drop": -0.25})
+    assert "0.25 points more" in t.change_of(better)
+    same = accuracy.model_copy(update={"after": 91.25, "drop": 0.0})
+    assert "91.25 -> 91.25, the same," in t.change_of(same)
+    assert t.change_of(Accuracy()) == "accuracy was not measured"
+
+
+@pytest.mark.parametrize(("value", "text"), [(91.256, "91.26"), (100.0, "100.00"), (0.97314, "0.9731")])
+def test_metric_value(value: float, text: str):
+    assert t.metric_value(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "0 s"), (59.4, "59 s"), (60, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
+)
+def test_duration(seconds: float, text: str):
+    assert t.duration(seconds) == text
 
 
 def test_accuracy_is_never_implied(report: Report):

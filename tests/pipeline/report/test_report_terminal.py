@@ -3,8 +3,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipeline.report.model import Report
-from pipeline.report.terminal import print_report
+from pipeline.report.model import Accuracy, Report
+from pipeline.report.terminal import print_accuracy, print_report
 
 
 def shown(report: Report, written: tuple[Path, ...] = (), width: int = 80) -> str:
@@ -21,6 +21,17 @@ def test_shows_every_figure(report: Report):
     assert "2.50x the speed of the original" in text
     assert "accuracy was not measured" in text
     assert "no convolution" in text
+
+
+def test_shows_accuracy_step_by_step(retrained: Report, accuracy: Accuracy, tmp_path: Path):
+    console = Console(file=io.StringIO(), width=120, force_terminal=False)
+    print_accuracy(accuracy, console, (tmp_path / "network.onnx",))
+    for text in (shown(retrained, width=120), console.file.getvalue()):
+        assert "inception_3a" in text
+        assert "undone: lost 3.5 points after 2 epochs" in text
+        assert "91.25 -> 91.00, 0.25 points less, on 1,000 samples" in text
+    assert console.file.getvalue().splitlines()[-1] == f"written: {tmp_path / 'network.onnx'}"
+    assert "accuracy was not measured" not in shown(retrained)
 
 
 def test_notice_is_near_the_end(structure_only: Report, tmp_path: Path):
