@@ -11,7 +11,7 @@ from relay_passes.merge import REBORN, reborn_layers
 from relay_passes.merge_plan import Candidate, Kind, MergePlan, Reason, Refusal
 from relay_passes.plan_merges import Merged, apply_plan, make_merges, plan_merges
 from relay_passes.ranks import Energy, Fixed, RankChoice, Ratio, Vbmf, WrongRanks
-from relay_passes.strip_softmax import strip_softmax
+from relay_passes.strip_softmax import squashing, strip_softmax
 from relay_passes.time_share import ESTIMATED, estimated_times, with_time_shares
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "make_merges",
     "plan_merges",
     "reborn_layers",
+    "squashing",
     "strip_softmax",
     "with_time_shares",
 ]

@@ -46,6 +46,7 @@ class Reason(StrEnum):
     NEEDS_RETRAINING = "needs retraining"
     LEFT_OUT = "left out"
     CHECK_FAILED = "undone: its check failed"
+    NOT_RECOVERED = "undone: the accuracy did not come back"
 
 
 Place = tuple[Kind, str]

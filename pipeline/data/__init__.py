@@ -3,6 +3,7 @@
 from pipeline.data.facts import facts
 from pipeline.data.loader import Loader
 from pipeline.data.metrics import Metric, find_metric
+from pipeline.data.mirrored import Mirrored
 from pipeline.data.opening import Data, open_data
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.data.source import Batch, Source
@@ -12,6 +13,7 @@ __all__ = [
     "Data",
     "Loader",
     "Metric",
+    "Mirrored",
     "Preprocessing",
     "Source",
     "facts",

@@ -94,18 +94,14 @@ def export(
     path = _usable_place(onnx_file, model)
     network = load_network(model, example_inputs=example_inputs, input_shapes=input_shapes, seed=seed)
     merged = merge_verified(network, request)
-    data = _serialized(to_onnx(merged.module, **_labels(network, merged)))
-    checks = _checked(data, network, merged)
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes_atomic(path, data)
+    size, checks = write_onnx(path, network, merged)
     reborn = tuple(reborn_layers(merged.module))
     return Exported(
         name=network.name,
         framework=network.framework,
         source_digest=network.source_digest,
         path=os.fspath(onnx_file),
-        bytes=len(data),
+        bytes=size,
         opset=OPSET,
         plan=merged.plan,
         original=cost(network.module),
@@ -114,6 +110,30 @@ def export(
         notices=(_notice(reborn),) if reborn else (),
         verification=(merged.check, *checks),
     )
+
+
+def write_onnx(path: Path, network: Network, merged: MergedNetwork) -> tuple[int, tuple[Verification, ...]]:
+    """Write a merged network, if onnxruntime computes from the file what it has to.
+
+    Returns
+    -------
+    size : int
+        Of the file in bytes.
+    checks : tuple of Verification
+
+    Raises
+    ------
+    UserError
+        It cannot be written there, or an operator cannot be written as ONNX.
+    NotVerified
+        It breaks ONNX's rules or computes something else than the reference.
+    """
+    data = _serialized(to_onnx(merged.module, **_labels(network, merged)))
+    checks = tuple(_checked(data, network, merged))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes_atomic(path, data)
+    return len(data), checks
 
 
 def _usable_place(place: str | os.PathLike[str], model: Any) -> Path:

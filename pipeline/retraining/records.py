@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, FiniteFloat, NonNegativeFloat, NonNegativeInt
+from pydantic import FiniteFloat, NonNegativeFloat, NonNegativeInt
 
 from pipeline.data.preprocessing import Preprocessing
 from pipeline.record import Name, Record
@@ -32,9 +32,9 @@ class StepResult(Record):
     Attributes
     ----------
     name : str
-        `conv1`, or the names of merges that were retrained together.
+        `conv1`, or the names of merges that were retrained together; `finish` for the training after them.
     merges : tuple of str
-        Their names.
+        Their names; none in `finish`.
     kept : bool
         Whether the accuracy came back; otherwise the step was undone, and `reason` says why.
     before, started, accuracy : float
@@ -48,7 +48,7 @@ class StepResult(Record):
     """
 
     name: Name
-    merges: tuple[Name, ...] = Field(min_length=1)
+    merges: tuple[Name, ...]
     kept: bool
     reason: str | None = None
     before: FiniteFloat
@@ -71,8 +71,6 @@ class Retraining(Record):
         The metric of the original and of the retrained network on the validation data.
     plan : MergePlan
         The merges that were made, kept and refused.
-    reborn : tuple of str
-        The layers that were trained.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -87,7 +85,6 @@ class Retraining(Record):
     settings: Settings
     steps: tuple[StepResult, ...]
     plan: MergePlan
-    reborn: tuple[Name, ...]
 
     @property
     def drop(self) -> float:

@@ -1,0 +1,140 @@
+"""A twin that also tells what its layers compute, and is held to compute each sample by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+import tvm
+from torch import Tensor, nn
+from tvm import relax
+
+from pipeline.errors import UserError
+from pipeline.retraining.objective import Output, Values
+from pipeline.twin import Twin
+from relay_passes import REBORN, squashing, strip_softmax
+from relay_passes.graph import Graph
+
+TOLERANCE = 1e-3
+"""Of the largest value; sums in another order differ by rounding."""
+
+
+class Traced(nn.Module):
+    """The twin of a module that returns `Values`.
+
+    Parameters
+    ----------
+    module : tvm.IRModule
+    layers : iterable of str
+        Whose values are wanted.
+    """
+
+    def __init__(self, module: tvm.IRModule, layers: Iterable[str] = ()):
+        super().__init__()
+        self.module = module
+        self.twin = Twin(module).to(memory_format=torch.channels_last)
+        self._inputs = [var.name for var in Graph(module).inputs]
+        self._logits = [_name(each) for each in Graph(strip_softmax(module)).outputs]
+        self._layers = list(layers)
+
+    def forward(self, *inputs: Tensor) -> Values:
+        """Compute a batch."""
+        given = dict(zip(self._inputs, inputs, strict=True))
+        wanted = [name for name in {*self._logits, *self._layers} - {None} if name not in given]
+        outputs, values = self.twin.run([_fast(each) for each in inputs], wanted)
+        values |= given
+        logits = tuple(
+            output if name is None else values[name]
+            for name, output in zip(self._logits, outputs, strict=True)
+        )
+        return Values(outputs, logits, {name: values[name] for name in self._layers})
+
+    def value(self, inputs: Sequence[Tensor], name: str) -> Tensor:
+        """What one layer computes, or an input of this name."""
+        given = dict(zip(self._inputs, inputs, strict=True))
+        return given[name] if name in given else self.twin.run(inputs, [name])[1][name]
+
+    def first_not_finite(self, inputs: Sequence[Tensor]) -> str:
+        """Say in words where the first number comes from that is infinite or none."""
+        if not all(torch.isfinite(each).all() for each in inputs):
+            return "the data holds numbers that are not finite"
+        constants = {**dict(self.twin.named_parameters()), **dict(self.twin.named_buffers())}
+        names = _tensors(self.module)
+        for name in names:
+            if not all(torch.isfinite(constants[each]).all() for each in self.twin.layers.get(name, ())):
+                return f"the weights of layer {name} are not finite"
+        with torch.no_grad():
+            values = self.twin.run(inputs, names)[1]
+        name = next((name for name in names if not torch.isfinite(values[name]).all()), None)
+        return "all layers are finite" if name is None else f"it begins in layer {name}"
+
+    def write_back(self) -> tvm.IRModule:
+        """The module with the twin's values, and no layer left to be trained."""
+        return self.twin.write_back(self.module).with_attr(REBORN, [])
+
+
+def kinds_of(module: tvm.IRModule, *, are_classes: bool) -> tuple[Output, ...]:
+    """What each output of a network is.
+
+    Parameters
+    ----------
+    module : tvm.IRModule
+    are_classes : bool
+        Whether outputs behind no softmax are scores of classes.
+    """
+    names: dict[str | None, Output] = {
+        "softmax": "classes",
+        "sigmoid": "probabilities",
+        None: "classes" if are_classes else "values",
+    }
+    return tuple(names[each] for each in squashing(module))
+
+
+def check_samples(module: tvm.IRModule, inputs: Sequence[Tensor]) -> None:
+    """Insist that a network computes each sample of a batch by itself.
+
+    Parameters
+    ----------
+    module : tvm.IRModule
+    inputs : sequence of Tensor
+        Two samples or more.
+
+    Raises
+    ------
+    UserError
+        It does not; the message names the first layer that mixes samples.
+    """
+    names, twin = _tensors(module), Twin(module)
+    with torch.inference_mode():
+        alone = [twin.run([each[i : i + 1] for each in inputs], names)[1] for i in range(2)]
+        for name in names:
+            try:
+                together = twin.run([each[:2] for each in inputs], [name])[1][name]
+                agree = all(_agree(together[i : i + 1], alone[i][name]) for i in range(2))
+            except RuntimeError:
+                agree = False
+            if not agree:
+                raise UserError(
+                    f"the network cannot be retrained in batches: layer {name} does not compute each sample by "
+                    "itself (a reshape or slice of the batch axis); export the model with a batch of 1 kept apart"
+                )
+
+
+def _tensors(module: tvm.IRModule) -> list[str]:
+    """The names of the layers whose value is one tensor."""
+    return [var.name for var in Graph(module).layers if isinstance(var.ty, relax.TensorType)]
+
+
+def _agree(left: Tensor, right: Tensor) -> bool:
+    if left.shape != right.shape:
+        return False
+    scale = float(right.double().abs().max()) or 1.0
+    return float((left.double() - right.double()).abs().max()) <= TOLERANCE * scale
+
+
+def _name(expr: relax.Expr) -> str | None:
+    return expr.name if isinstance(expr, relax.Var) else None
+
+
+def _fast(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
