@@ -1,22 +1,23 @@
 """Save a retraining so that a killed one goes on.
 
-`checkpoint/state.pt` holds which steps are done and with what result, the weights of the network after the last
-step that was kept, and, inside a step, all that training goes on from. The merges themselves are made again: the
-same merges of the same network give the same layers.
+`checkpoint/state.pt` holds which steps are done and with what result, the weights of the network after the
+last step that was kept, and, inside a step, all that training goes on from. The merges themselves are made
+again: the same merges of the same network give the same layers.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import pickle
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from pipeline.errors import UserError
-from pipeline.files import write_bytes_atomic
+from pipeline.files import write_bytes_atomic, writing
 from pipeline.record import Name, Record
 from pipeline.retraining.records import StepResult
 from pipeline.retraining.settings import Settings
@@ -24,6 +25,8 @@ from relay_passes import MergePlan
 
 FOLDER = "checkpoint"
 FILE = "state.pt"
+DAMAGE = (OSError, RuntimeError, LookupError, TypeError, ValueError, EOFError, pickle.UnpicklingError)
+"""What reading a damaged file ends in."""
 
 
 class Identity(Record):
@@ -66,11 +69,18 @@ class Saved:
 
 
 def save(out: Path, saved: Saved) -> None:
-    """Write the checkpoint, whole or not at all."""
+    """Write the checkpoint, whole or not at all.
+
+    Raises
+    ------
+    UserError
+        It cannot be written there.
+    """
     buffer = io.BytesIO()
     content = {"done": saved.done.model_dump_json(), "weights": saved.weights, "step": saved.step}
     torch.save(content, buffer)
-    (out / FOLDER).mkdir(parents=True, exist_ok=True)
+    with writing(out / FOLDER):
+        (out / FOLDER).mkdir(parents=True, exist_ok=True)
     write_bytes_atomic(out / FOLDER / FILE, buffer.getvalue())
 
 
@@ -88,28 +98,30 @@ def load(out: Path, identity: Identity) -> Saved | None:
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
         done = Done.model_validate_json(content["done"])
-    except (OSError, RuntimeError, KeyError, ValueError, ValidationError, EOFError) as error:
-        raise UserError(f"{path} is damaged ({error}): remove {path.parent} to start anew") from None
+        saved = Saved(done, content["weights"], content["step"])
+    except DAMAGE as error:
+        reason = str(error).strip().partition("\n")[0][:100] or type(error).__name__
+        raise UserError(f"{path} is damaged ({reason}): remove {path.parent} to start anew") from None
     if done.identity != identity:
         raise UserError(
             f"{out} {_difference(done.identity, identity)}: give the same again, or another --out"
         )
-    return Saved(done, content["weights"], content["step"])
+    return saved
 
 
 def remove(out: Path) -> None:
-    """Remove the checkpoint of a run that is finished."""
-    (out / FOLDER / FILE).unlink(missing_ok=True)
-    if (out / FOLDER).is_dir():
-        (out / FOLDER).rmdir()
+    """Remove the checkpoint of a run that is finished, and what a killed one was writing."""
+    folder = out / FOLDER
+    for file in (folder / FILE, *folder.glob(".*.tmp")):
+        file.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _difference(saved: Identity, given: Identity) -> str:
     """The first thing that another run has otherwise, in words."""
-    was, now = saved.model_dump(), given.model_dump()
-    was, now = ({**each, **each.pop("settings")} for each in (was, now))
-    name = next(name for name in was if was[name] != now[name])
-    what = name.replace("_", " ")
+    was, now = ({**dict(each), **dict(each.settings)} for each in (saved, given))
+    name = next(name for name in was if was[name] != now[name] and name != "settings")
     if name in ("source_digest", "steps"):
         return "holds the retraining of another network, or with other merges"
-    return f"holds a retraining with {what} {was[name]}, not {now[name]}"
+    return f"holds a retraining with {name.replace('_', ' ')} {was[name]}, not {now[name]}"

@@ -46,14 +46,14 @@ def read_result(directory: Path) -> Retrained:
 
 
 def find_result(directory: Path, identity: Identity) -> Retrained | None:
-    """The finished retraining in a directory, if there is one.
+    """The finished retraining in a directory, if there is one with both of its files.
 
     Raises
     ------
     UserError
         It is another than the one wanted.
     """
-    if not (directory / RECORD).exists():
+    if not (directory / RECORD).exists() or not (directory / NETWORK).exists():
         return None
     found = read_result(directory)
     record = found.record
@@ -62,9 +62,13 @@ def find_result(directory: Path, identity: Identity) -> Retrained | None:
         and record.settings == identity.settings
         and record.metric == identity.metric
         and (record.training.name, record.validation.name) == (identity.training, identity.validation)
+        and tuple(step.name for step in record.steps if step.merges) == identity.steps
     )
     if not same:
-        raise UserError(f"{directory} holds another retraining, of {record.network}: give another --out")
+        raise UserError(
+            f"{directory} holds another retraining, of {record.network} with other data, merges or settings: "
+            "give another --out"
+        )
     return found
 
 
