@@ -1,7 +1,7 @@
 """The merge steps of a plan: what is merged together before it is retrained, from the bottom to the top.
 
-Merges that make the same convolution reborn belong to one step (a block's branches and the pool behind it), and
-so do those that the user groups. Decomposing the convolutions is the last step, as in the paper.
+Merges that make the same convolution reborn belong to one step (a block's branches and the pool behind it),
+and so do those that the user groups. Decomposing the convolutions is the last step, as in the paper.
 """
 
 from __future__ import annotations
@@ -66,14 +66,14 @@ def steps_of(module: tvm.IRModule, plan: MergePlan, groups: Sequence[Sequence[st
 def _joined(
     rows: Iterable[list[Candidate]], belong: Callable[[list[Candidate], list[Candidate]], bool]
 ) -> list[list[Candidate]]:
-    """The rows with each one that belongs to an earlier one put into it."""
+    """The rows with all that belong together put into the first of them."""
     joined: list[list[Candidate]] = []
     for row in rows:
-        home = next((earlier for earlier in joined if belong(earlier, row)), None)
-        if home is None:
-            joined.append(list(row))
-        else:
-            home.extend(row)
+        homes = [earlier for earlier in joined if belong(earlier, row)]
+        rest = [earlier for earlier in joined if not belong(earlier, row)]
+        place = joined.index(homes[0]) if homes else len(joined)
+        together = [each for part in (*homes, row) for each in part]
+        joined = [*rest[:place], together, *rest[place:]]
     return joined
 
 
