@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import torch
 import tvm
@@ -54,8 +55,8 @@ class Traced(nn.Module):
         given = dict(zip(self._inputs, inputs, strict=True))
         return given[name] if name in given else self.twin.run(inputs, [name])[1][name]
 
-    def first_not_finite(self, inputs: Sequence[Tensor]) -> str:
-        """Say in words where the first number comes from that is infinite or none."""
+    def first_not_finite(self, inputs: Sequence[Tensor]) -> str | None:
+        """Say in words where the first number comes from that is infinite or none, if there is one."""
         if not all(torch.isfinite(each).all() for each in inputs):
             return "the data holds numbers that are not finite"
         constants = {**dict(self.twin.named_parameters()), **dict(self.twin.named_buffers())}
@@ -66,7 +67,7 @@ class Traced(nn.Module):
         with torch.no_grad():
             values = self.twin.run(inputs, names)[1]
         name = next((name for name in names if not torch.isfinite(values[name]).all()), None)
-        return "all layers are finite" if name is None else f"it begins in layer {name}"
+        return None if name is None else f"it begins in layer {name}"
 
     def write_back(self) -> tvm.IRModule:
         """The module with the twin's values, and no layer left to be trained."""
@@ -104,20 +105,29 @@ def check_samples(module: tvm.IRModule, inputs: Sequence[Tensor]) -> None:
     UserError
         It does not; the message names the first layer that mixes samples.
     """
-    names, twin = _tensors(module), Twin(module)
+    names = _tensors(module)
+    batches = [[each[:1] for each in inputs], [each[1:2] for each in inputs], [each[:2] for each in inputs]]
     with torch.inference_mode():
-        alone = [twin.run([each[i : i + 1] for each in inputs], names)[1] for i in range(2)]
-        for name in names:
-            try:
-                together = twin.run([each[:2] for each in inputs], [name])[1][name]
-                agree = all(_agree(together[i : i + 1], alone[i][name]) for i in range(2))
-            except RuntimeError:
-                agree = False
-            if not agree:
-                raise UserError(
-                    f"the network cannot be retrained in batches: layer {name} does not compute each sample by "
-                    "itself (a reshape or slice of the batch axis); export the model with a batch of 1 kept apart"
-                )
+        first, second, both = (_computed(module, batch, names) for batch in batches)
+    for name in names:
+        alone = [each[name] for each in (first, second) if name in each]
+        if len(alone) < 2 or name not in both or not _agree(both[name], alone):
+            raise UserError(
+                f"the network cannot be retrained in batches: layer {name} does not compute each sample by "
+                "itself; leave the batch axis, the first, as it is in the model's reshapes and slices"
+            )
+
+
+def _computed(module: tvm.IRModule, inputs: Sequence[Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """The layers' values, up to the first that cannot be computed."""
+    with suppress(RuntimeError, IndexError):
+        return Twin(module).run(inputs, names)[1]
+    graph, values = Graph(module), {}
+    with suppress(RuntimeError, IndexError):
+        for var in graph.layers:
+            if var.name in names:
+                values[var.name] = Twin(graph.rewrite({}, outputs=(var,))).run(inputs)[0][0]
+    return values
 
 
 def _tensors(module: tvm.IRModule) -> list[str]:
@@ -125,11 +135,15 @@ def _tensors(module: tvm.IRModule) -> list[str]:
     return [var.name for var in Graph(module).layers if isinstance(var.ty, relax.TensorType)]
 
 
-def _agree(left: Tensor, right: Tensor) -> bool:
-    if left.shape != right.shape:
+def _agree(both: Tensor, alone: Sequence[Tensor]) -> bool:
+    """Whether the values of two samples are those of each alone."""
+    if any(each.dim() == 0 or len(each) != 1 for each in alone):
         return False
-    scale = float(right.double().abs().max()) or 1.0
-    return float((left.double() - right.double()).abs().max()) <= TOLERANCE * scale
+    wanted = torch.cat(list(alone))
+    if both.shape != wanted.shape:
+        return False
+    scale = float(wanted.double().abs().max()) or 1.0
+    return float((both.double() - wanted.double()).abs().max()) <= TOLERANCE * scale
 
 
 def _name(expr: relax.Expr) -> str | None:
