@@ -3,13 +3,17 @@
 Feature: the mean square of the difference, as a part of the mean square of the original's value.
 Distillation, by what the output is:
 
-- classes (behind a softmax, or scores with class labels): T² KL(softmax(t / T) | softmax(s / T)) for logits t of
-  the original and s of the student (Hinton, Vinyals and Dean, 2015);
+- classes (behind a softmax, or scores with class labels): T² KL(softmax(t / T) | softmax(s / T)) for logits t
+  of the original and s of the student (Hinton, Vinyals and Dean, 2015);
 - probabilities (behind a sigmoid): the cross entropy of s to sigmoid(t), less its smallest value;
 - any other: as a feature.
 
-Label: the cross entropy for classes; for probabilities the binary one, class indices standing for one 1 among
-zeros; for other outputs as a feature, with labels of the output's shape. Without labels it is left out.
+Label: the cross entropy for classes; for probabilities the binary one, class indices standing for one 1
+among zeros; for other outputs as a feature, with labels of the output's shape. Without labels it is left
+out.
+
+All of them are means over samples, so that a batch may be gone through in parts, if the mean squares are
+those of the whole batch. (With labels that are values they are those of the part.)
 """
 
 from __future__ import annotations
@@ -39,15 +43,28 @@ class Values:
     layers: Mapping[str, Tensor]
 
 
-def feature_loss(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Sum over pairs of a student's and the original's values, each pair of one shape."""
-    return sum((_difference(ours, wanted) for ours, wanted in pairs), start=torch.zeros(()))
+def mean_squares(values: Sequence[Tensor]) -> Tensor:
+    """One number for each tensor."""
+    return torch.stack([each.float().square().mean() for each in values]) if values else torch.zeros(0)
 
 
-def distillation_loss(ours: Values, wanted: Values, kinds: Sequence[Output]) -> Tensor:
-    """Sum over the outputs."""
-    losses = (_DISTILLATION[kind](s, t) for kind, s, t in zip(kinds, ours.logits, wanted.logits, strict=True))
+def feature_loss(pairs: Sequence[tuple[Tensor, Tensor]], sizes: Tensor | None = None) -> Tensor:
+    """Sum over pairs of a student's and the original's values, each pair of one shape.
+
+    `sizes` are the mean squares of the original's values, by default those of the values given.
+    """
+    sizes = mean_squares([wanted for _, wanted in pairs]) if sizes is None else sizes
+    losses = (_difference(ours, wanted, size) for (ours, wanted), size in zip(pairs, sizes, strict=True))
     return sum(losses, start=torch.zeros(()))
+
+
+def distillation_loss(
+    ours: Values, wanted: Values, kinds: Sequence[Output], sizes: Tensor | None = None
+) -> Tensor:
+    """Sum over the outputs; `sizes` are the mean squares of the original's, by default of those given."""
+    sizes = mean_squares(wanted.logits) if sizes is None else sizes
+    rows = zip(kinds, ours.logits, wanted.logits, sizes, strict=True)
+    return sum((_DISTILLATION[kind](s, t, size) for kind, s, t, size in rows), start=torch.zeros(()))
 
 
 def label_loss(kinds: Sequence[Output]) -> LabelLoss:
@@ -96,18 +113,18 @@ def loss_of_user(reference: str) -> LabelLoss:
 ADVICE = "give a loss of yours with --loss module:function, or data without labels"
 
 
-def _difference(ours: Tensor, wanted: Tensor) -> Tensor:
-    return F.mse_loss(ours, wanted) / wanted.square().mean().clamp(min=1e-12)
+def _difference(ours: Tensor, wanted: Tensor, size: Tensor) -> Tensor:
+    return F.mse_loss(ours, wanted) / size.clamp(min=1e-12)
 
 
-def _divergence(ours: Tensor, wanted: Tensor) -> Tensor:
+def _divergence(ours: Tensor, wanted: Tensor, _size: Tensor) -> Tensor:
     ours, wanted = (
         F.log_softmax(scores.reshape(len(scores), -1) / TEMPERATURE, dim=1) for scores in (ours, wanted)
     )
     return TEMPERATURE**2 * F.kl_div(ours, wanted, log_target=True, reduction="batchmean")
 
 
-def _binary_divergence(ours: Tensor, wanted: Tensor) -> Tensor:
+def _binary_divergence(ours: Tensor, wanted: Tensor, _size: Tensor) -> Tensor:
     aim = wanted.sigmoid()
     least = F.binary_cross_entropy_with_logits(wanted, aim, reduction="sum")
     return (F.binary_cross_entropy_with_logits(ours, aim, reduction="sum") - least) / len(ours)
@@ -121,10 +138,11 @@ def _binary_label(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def _value_label(values: Tensor, labels: Tensor) -> Tensor:
-    return _difference(values, labels.reshape(values.shape).to(values.dtype))
+    aim = labels.reshape(values.shape).to(values.dtype)
+    return _difference(values, aim, aim.square().mean())
 
 
-_DISTILLATION: dict[Output, Callable[[Tensor, Tensor], Tensor]] = {
+_DISTILLATION: dict[Output, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "classes": _divergence,
     "probabilities": _binary_divergence,
     "values": _difference,

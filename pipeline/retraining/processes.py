@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from pipeline.errors import UserError
 
 PATIENCE = timedelta(minutes=30)
 """How long one process waits for another, which may be reading or evaluating."""
@@ -56,12 +57,21 @@ class Processes:
 
 @contextmanager
 def joined() -> Iterator[Processes]:
-    """Join the processes that `torchrun` started, and leave them at the end."""
+    """Join the processes that `torchrun` started, and leave them at the end.
+
+    Raises
+    ------
+    UserError
+        Only a part of what `torchrun` sets is set.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1 or dist.is_initialized():
         yield Processes(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Processes()
         return
-    dist.init_process_group("gloo", timeout=PATIENCE)
+    try:
+        dist.init_process_group("gloo", timeout=PATIENCE)
+    except ValueError as error:
+        raise UserError(f"WORLD_SIZE is {world}, but: {error}; start all processes with torchrun") from None
     try:
         yield Processes(dist.get_rank(), world)
     finally:

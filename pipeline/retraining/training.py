@@ -12,13 +12,21 @@ from torch import Tensor, nn
 
 from pipeline.data import Batch
 from pipeline.errors import UserError
-from pipeline.retraining.objective import LabelLoss, Output, Values, distillation_loss, feature_loss
+from pipeline.retraining.objective import (
+    LabelLoss,
+    Output,
+    Values,
+    distillation_loss,
+    feature_loss,
+    mean_squares,
+)
 from pipeline.retraining.processes import Processes
 from pipeline.retraining.recipes import Recipe
 from pipeline.retraining.student import Feature
 from pipeline.retraining.traced import Traced
 
 MOMENTUM = 0.9
+SLOWER = "mend the data, or give a smaller --learning-rate; the steps before this one are kept"
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc")
 
 
@@ -64,17 +72,41 @@ class Lesson:
     label_loss: LabelLoss | None
     recipe: Recipe
 
-    def losses(self, ours: Values, batch: Batch) -> dict[str, Tensor]:
-        """The weighted losses of a batch."""
+    def wanted(self, batch: Batch) -> Values | None:
+        """What the original computes for a batch, if the recipe needs it."""
+        if not self.recipe.feature and not self.recipe.distillation:
+            return None
+        with torch.no_grad():
+            return self.original(*batch.inputs)
+
+    def sizes(self, wanted: Values | None) -> Tensor:
+        """The mean squares of the features' values, then of the outputs before a softmax or sigmoid."""
+        if wanted is None:
+            return torch.zeros(0)
+        return mean_squares([*(wanted.layers[each.original] for each in self.features), *wanted.logits])
+
+    def losses(self, ours: Values, wanted: Values | None, batch: Batch, sizes: Tensor) -> dict[str, Tensor]:
+        """The weighted losses of a batch, or of a part of one that has these `sizes` as a whole.
+
+        Raises
+        ------
+        UserError
+            There is nothing to learn from.
+        """
         recipe, found = self.recipe, {}
-        if recipe.feature or recipe.distillation:
-            with torch.no_grad():
-                wanted = self.original(*batch.inputs)
+        if wanted is not None:
             pairs = [(ours.layers[each.student], wanted.layers[each.original]) for each in self.features]
-            found["feature"] = recipe.feature * feature_loss(pairs)
-            found["distillation"] = recipe.distillation * distillation_loss(ours, wanted, self.kinds)
+            of_features, of_outputs = sizes[: len(pairs)], sizes[len(pairs) :]
+            found["feature"] = recipe.feature * feature_loss(pairs, of_features)
+            distillation = distillation_loss(ours, wanted, self.kinds, of_outputs)
+            found["distillation"] = recipe.distillation * distillation
         if recipe.label and self.label_loss is not None and batch.labels is not None:
             found["label"] = recipe.label * self.label_loss(ours.logits, batch.labels)
+        if not found:
+            raise UserError(
+                "the recipe learns from labels alone, and the data has none: give labelled data, or take "
+                "--recipe fitted"
+            )
         return found
 
 
@@ -182,22 +214,33 @@ class Training:
 
     def _gradients(self, batch: Batch) -> Losses:
         self._optimizer.zero_grad(set_to_none=True)
+        parts = _parts(batch, self._parts)
+        wanted = [self.lesson.wanted(part) for part in parts]
+        samples, sizes = self._over_all(parts, wanted)
         sums: dict[str, float] = {}
-        for part in _parts(batch, self._parts):
+        for part, aim in zip(parts, wanted, strict=True):
             ours = self._shared(*part.inputs)
-            losses = self.lesson.losses(ours, part)
-            share = len(part) / len(batch)
-            total = sum(losses.values()) * share
-            self._check(total, part)
-            total.backward()
+            losses = self.lesson.losses(ours, aim, part, sizes)
+            self._check(losses, part)
+            (sum(losses.values()) * (len(part) * self._processes.world / samples)).backward()
             for name, loss in losses.items():
-                sums[name] = sums.get(name, 0.0) + float(loss.detach()) * share
+                sums[name] = sums.get(name, 0.0) + float(loss.detach()) * len(part) / len(batch)
         return Losses(sums)
+
+    def _over_all(self, parts: Sequence[Batch], wanted: Sequence[Values | None]) -> tuple[int, Tensor]:
+        """How many samples all parts in all processes have, and the mean squares over them."""
+        found = zip(parts, wanted, strict=True)
+        sums = sum(
+            len(part) * torch.cat([torch.ones(1), self.lesson.sizes(aim)]).double() for part, aim in found
+        )
+        samples, *squares = self._processes.sum(sums)
+        return int(samples), torch.stack(squares).div(samples).float() if squares else torch.zeros(0)
 
     def _step(self) -> None:
         recipe = self.lesson.recipe
-        if math.isfinite(recipe.largest_gradient):
-            torch.nn.utils.clip_grad_norm_(self._parameters, recipe.largest_gradient)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, recipe.largest_gradient)
+        if not torch.isfinite(norm):
+            raise TrainingFailed(f"the gradients are not finite after {self.iteration} batches: {SLOWER}")
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate * group["faster"]
         self._optimizer.step()
@@ -221,12 +264,17 @@ class Training:
             "and as many in a batch as before"
         )
 
-    def _check(self, loss: Tensor, batch: Batch) -> None:
-        if not torch.isfinite(loss):
-            raise TrainingFailed(
-                f"the loss is {float(loss)} after {self.iteration} batches; {self.student.first_not_finite(batch.inputs)}: "
-                "give a smaller --learning-rate; the steps before this one are kept"
-            )
+    def _check(self, losses: dict[str, Tensor], batch: Batch) -> None:
+        bad = next((name for name, loss in losses.items() if not torch.isfinite(loss)), None)
+        if bad is None:
+            return
+        where = self.student.first_not_finite(batch.inputs)
+        if where is None and bad == "label":
+            where = "all layers are finite, so look at the labels and the loss on them"
+        where = where or "all layers are finite"
+        raise TrainingFailed(
+            f"the {bad} loss is {float(losses[bad])} after {self.iteration} batches; {where}: {SLOWER}"
+        )
 
 
 class AveragedWeights:
