@@ -12,8 +12,8 @@ from pipeline.data import Batch
 from pipeline.retraining.fit import fit
 from pipeline.retraining.fit_target import FitTarget, fit_target
 from pipeline.retraining.objective import distillation_loss
-from pipeline.retraining.training import Lesson
 from pipeline.retraining.traced import Traced
+from pipeline.retraining.training import Lesson
 from relay_passes import reborn_layers
 from relay_passes.convolution import ChannelLayer
 from relay_passes.graph import Graph

@@ -1,14 +1,18 @@
 """First weights for reborn convolutions: the least-squares fit to what the original computes.
 
-For patches x of the student's own input and the original's values y, the weights W (bias included) minimise
+For patches x of the student's own input and the original's values y, the weights W (bias included)
+minimise the sum of |W x - z|², z being whatever is nearest to W x among the values that the activation
+takes to y: y itself inside its bounds, and where y lies on a bound, anything beyond. That is convex in W,
+and no less than the sum of |clip(W x) - y|².
 
-    sum |clip(W x) - y|² + ridge |W - W0|²
+It is minimised in rounds, by majorisation: with z for the present W, the next W' minimises
 
-W0 being the weights that the merge gave. Without an activation that is one linear system. With one, y says
-what W x shall be only inside the bounds; where y lies on a bound, W x may lie anywhere beyond it. So W is found
-by majorisation: z = y inside, z = W x beyond, and the system is solved for z again; its matrix, the second
-moments of x, is factored once. No round makes the sum larger (de Leeuw, Applications of convex analysis to
-multidimensional scaling, 1977).
+    sum |W' x - z|² + ridge |W' - W|²
+
+a linear system whose matrix, the second moments of x, is factored once. No round makes the sum larger (de
+Leeuw, Applications of convex analysis to multidimensional scaling, 1977). The ridge holds a round near
+the one before, so weights that the patches say nothing of stay those that the merge gave, and the others
+end where they would without it.
 """
 
 from __future__ import annotations
@@ -60,6 +64,11 @@ def fit(
         What the layers shall compute, by the names of the target's pieces, batch by batch.
     seed : int
         For the choice of patches.
+
+    Returns
+    -------
+    Fitted
+        On the patches; the weights stay what they were where the fit is no better than they are.
     """
     convolution = target.convolution
     weight = _parameter(twin, convolution.name, "weight")
@@ -77,9 +86,12 @@ def fit(
         if bias is not None:
             x = torch.cat([x, x.new_ones(len(x), 1)], 1)
             first = torch.cat([first, bias.reshape(-1, 1)[mine]], 1)
-        solved = _solve(x, y, first.detach(), target.low, target.high)
-        before += _error(x, y, first, target)
-        after += _error(x, y, solved, target)
+        first = first.detach()
+        solved = _solve(x, y, first, target.low, target.high)
+        errors = _error(x, y, first, target), _error(x, y, solved, target)
+        solved = solved if errors[1] < errors[0] else first
+        before += errors[0]
+        after += min(errors)
         total += float((y - y.mean(0)).square().sum())
         with torch.no_grad():
             weight[mine] = (solved if bias is None else solved[:, :-1]).reshape(weight[mine].shape)
@@ -99,7 +111,7 @@ def _solve(x: Tensor, y: Tensor, first: Tensor, low: float, high: float) -> Tens
     moments.diagonal().add_(RIDGE * float(moments.diagonal().mean()) + 1e-12)
     factor = torch.linalg.cholesky(moments)
     weights = first
-    for _ in range(ROUNDS if low > -float("inf") or high < float("inf") else 1):
+    for _ in range(ROUNDS):
         made = x @ weights.T
         aim = torch.where(y <= low, made.clamp(max=low), torch.where(y >= high, made.clamp(min=high), y))
         step = torch.cholesky_solve((x.T @ (aim - made)).double(), factor).T

@@ -29,7 +29,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class FitTarget:
-    """A convolution, the layer that adds its bias, the bounds of its activation, and where its channels go."""
+    """A convolution, the layer that adds its bias, its activation's bounds, and where its channels go."""
 
     convolution: Convolution
     bias: str | None
@@ -48,9 +48,10 @@ def fit_target(graph: Graph, name: str, ends: Mapping[str, object]) -> FitTarget
     while var.name not in ends and graph.has_one_user(var):
         layer = ChannelLayer.at(graph, graph.users[var][0])
         bounds = None if layer is None else _bounds(layer)
-        if bounds is not None and math.isinf(low) and math.isinf(high):
+        is_unbounded = (low, high) == (-math.inf, math.inf)
+        if bounds is not None and is_unbounded:
             low, high = bounds
-        elif layer is not None and layer.operator == "add" and bias is None and math.isinf(low):
+        elif layer is not None and layer.operator == "add" and bias is None and is_unbounded:
             bias = layer.name
         else:
             break

@@ -38,8 +38,8 @@ class StepResult(Record):
     kept : bool
         Whether the accuracy came back; otherwise the step was undone, and `reason` says why.
     before, started, accuracy : float
-        The metric on the validation data before the step, after the new layers were given their first weights,
-        and after retraining.
+        The metric on the validation data before the step, after the new layers were given their first
+        weights, and after retraining.
     iterations : int
         Batches that were trained on.
     epochs : float
