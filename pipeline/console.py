@@ -218,7 +218,8 @@ def _task(update: "TuningProgress") -> str:
 
 
 def _step(update: "TrainingProgress") -> str:
-    return f"step {update.step + 1} of {update.steps} {_short(update.name)}"
+    number = f"step {update.step + 1} of {update.steps}" if update.step < update.steps else "after all steps:"
+    return f"{number} {_short(update.name)}"
 
 
 def _short(name: str) -> str:

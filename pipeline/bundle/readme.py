@@ -63,7 +63,7 @@ def _preparation(preprocessing: Preprocessing | None) -> Iterator[str]:
             f"    1. Resize its shorter side to {preprocessing.resize} pixels, {interpolation}, "
             f"then crop the middle: {height} rows of {width} pixels."
         )
-    yield f"    2. Order the channels: {ORDER[preprocessing.channels]}, each a plane of its own (NCHW)."
+    yield f"    2. Order the channels: {ORDER[preprocessing.channels]}; each is a plane of its own (NCHW)."
     yield (
         f"    3. value = (pixel * {preprocessing.scale:.9g} - mean) / std, for pixels from 0 to 255, "
         f"with mean {_numbers(preprocessing.mean)} and std {_numbers(preprocessing.std)}."

@@ -120,15 +120,19 @@ def _training(data: str, samples: dict[str, object], how: "Settings") -> "Traini
 
 def _check_source(sources: dict[str, object]) -> None:
     """Insist that merged layers get their weights from one source."""
-    given = [_option(name) for name, value in sources.items() if value]
+    given = [_option(name) for name, value in sources.items() if _is_given(value)]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} contradict each other: give one of them")
 
 
 def _check_unused(options: dict[str, object], why: str) -> None:
     for name, value in options.items():
-        if value:
+        if _is_given(value):
             raise UserError(f"{_option(name)} has no use here: {why}")
+
+
+def _is_given(value: object) -> bool:
+    return value is not None and value is not False and value != []
 
 
 def _option(name: str) -> str:

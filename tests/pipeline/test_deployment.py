@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +9,28 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import deploy
+from pipeline import MergeRequest, Settings, Training, deploy
 from pipeline.bundle import read_bundle
 from pipeline.console import Progress
 from pipeline.errors import UserError
-from pipeline.merging import MergeRequest
+from pipeline.importer import load_network
+from pipeline.merging.retrained import retrained_network
 from pipeline.report.model import ACCURACY_NOT_MEASURED, FOR_TIMING_ONLY, Report
+from pipeline.retraining import read_result
+from relay_passes import reborn_layers
 from targets import TargetError
 
 TRIALS = 6
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Training and validation samples of the small network's size."""
+    random = np.random.default_rng(0)
+    images, labels = random.normal(size=(240, 3, 8, 8)).astype("float32"), random.integers(0, 5, 240)
+    path = tmp_path / "données.npz"
+    np.savez(path, x_train=images[:160], y_train=labels[:160], x_test=images[160:], y_test=labels[160:])
+    return path
 
 
 class Stages(Progress):
@@ -93,6 +107,55 @@ def test_structure_only_is_marked_wherever_it_goes(small_onnx: Path, tmp_path: P
     assert b"largest difference" in example.stdout
 
 
+def test_a_retrained_network_is_deployed_with_its_accuracy(
+    small_onnx: Path, tmp_path: Path, write_retraining: Callable
+):
+    out = tmp_path / "out"
+    record = write_retraining(tmp_path / "gelernt ü", small_onnx)
+    options = {"trials": TRIALS, "database": tmp_path / "records", "retrained": tmp_path / "gelernt ü"}
+    report = deploy(small_onnx, out=out, **options).report
+
+    assert [(merge.name, merge.retrained) for merge in report.merges] == [("norm", False), ("stem", True)]
+    assert not report.structure_only
+    assert report.notices == ()
+    assert (report.accuracy.before, report.accuracy.after, report.accuracy.drop) == (91.25, 91.0, 0.25)
+    assert [step.kept for step in report.accuracy.steps] == [True, False]
+    assert report.totals.merged.macs < report.totals.original.macs
+    for name, value in (("original", 91.25), ("merged", 91.0)):
+        manifest = read_bundle(out / name).manifest
+        assert manifest.preprocessing == record.preprocessing
+        assert (manifest.accuracy.metric, manifest.accuracy.value) == ("top-1", value)
+        assert manifest.accuracy.data.name == "digits/val"
+    bundle = read_bundle(out / "merged")
+    session = onnxruntime.InferenceSession(tmp_path / "gelernt ü" / "network.onnx")
+    expected = session.run(None, bundle.golden_inputs())
+    np.testing.assert_allclose(*bundle.golden_outputs().values(), expected[0], atol=1e-6)
+
+
+def test_a_killed_deployment_does_not_retrain_again(small_onnx: Path, data: Path, tmp_path: Path):
+    class Killed(Stages):
+        def stage(self, name: str) -> None:
+            super().stage(name)
+            if name == "Reading the retrained network":
+                raise KeyboardInterrupt
+
+    training = Training(data=data, settings=Settings(max_drop=0, epochs=1, batch_size=16, keep_all=True))
+    options = {"database": tmp_path / "records", "request": MergeRequest(retraining=True)}
+    results = []
+    for _ in range(2):
+        progress = Killed()
+        with pytest.raises(KeyboardInterrupt):
+            deploy(small_onnx, out=tmp_path / "out", training=training, progress=progress, **options)
+        assert progress.stages == ["Retraining", "Reading the retrained network"]
+        results.append(read_result(tmp_path / "out.retraining"))
+    first, second = results
+    assert second.record == first.record
+    assert first.record.validation.samples == 80
+    assert [(step.name, step.kept) for step in first.record.steps] == [("stem", True)]
+    assert not reborn_layers(retrained_network(first, load_network(small_onnx)).module)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_library_that_differs_is_not_handed_over(small_onnx: Path, tmp_path: Path, monkeypatch):
     """The compiled code is right, so the reference is made wrong."""
     from pipeline import verification
@@ -115,6 +178,8 @@ def test_a_library_that_differs_is_not_handed_over(small_onnx: Path, tmp_path: P
         ({"trials": 0}, UserError, "at least 1"),
         ({"threads": 0}, UserError, "--threads 0"),
         ({"threads": 10_000}, UserError, "--threads 10000"),
+        ({"retrained": "nowhere"}, UserError, "nowhere holds no finished retraining"),
+        ({"retrained": "r", "training": Training(data="d")}, UserError, "not both"),
         ({"out": "/proc/nothing/here"}, UserError, "cannot write"),
     ],
 )

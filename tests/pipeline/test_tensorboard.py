@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,11 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.retraining.progress import TrainingProgress
 from pipeline.tensorboard import Writer
+
+
+@pytest.fixture
+def _tensorboard():
+    pytest.importorskip("tensorboard", reason="tensorboard is optional: pip install tensorboard")
 
 
 def update(step: int, iteration: int, **known: object) -> TrainingProgress:
@@ -22,8 +28,9 @@ def update(step: int, iteration: int, **known: object) -> TrainingProgress:
 
 def scalars(directory: Path) -> dict[str, list[tuple[int, float]]]:
     """What TensorBoard shows of a directory."""
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    events = accumulator.EventAccumulator(str(directory))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(directory))
     events.Reload()
     return {
         tag: [(each.step, pytest.approx(each.value, abs=1e-6)) for each in events.Scalars(tag)]
@@ -31,8 +38,8 @@ def scalars(directory: Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
+@pytest.mark.usefixtures("_tensorboard")
 def test_writes_what_is_known(tmp_path: Path):
-    pytest.importorskip("tensorboard")
     directory = tmp_path / "journal ü" / "1"
     writer = Writer(directory)
     writer(update(0, 0))
@@ -47,8 +54,16 @@ def test_writes_what_is_known(tmp_path: Path):
     }
 
 
+@pytest.mark.usefixtures("_tensorboard")
+def test_the_training_after_all_steps_comes_last(tmp_path: Path):
+    writer = Writer(tmp_path)
+    for step, iteration, iterations in ((0, 10, 10), (1, 10, 10), (2, 1, 4), (2, 3, 4)):
+        writer(replace(update(step, iteration, loss=1.0), iterations=iterations))
+    assert [place for place, _ in scalars(tmp_path)["loss"]] == [10, 20, 21, 23]
+
+
+@pytest.mark.usefixtures("_tensorboard")
 def test_goes_on_where_a_killed_process_stopped(tmp_path: Path):
-    pytest.importorskip("tensorboard")
     killed = Writer(tmp_path)
     for iteration in (2, 4, 6):
         killed(update(0, iteration, loss=float(iteration)))
@@ -58,14 +73,14 @@ def test_goes_on_where_a_killed_process_stopped(tmp_path: Path):
     assert scalars(tmp_path)["loss"] == [(2, 2.0), (4, 40.0), (6, 60.0)]
 
 
+@pytest.mark.usefixtures("_tensorboard")
 def test_nothing_is_made_before_the_first_state(tmp_path: Path):
-    pytest.importorskip("tensorboard")
     Writer(tmp_path / "logs")
     assert not (tmp_path / "logs").exists()
 
 
+@pytest.mark.usefixtures("_tensorboard")
 def test_a_file_in_the_way(tmp_path: Path):
-    pytest.importorskip("tensorboard")
     (tmp_path / "logs").write_text("")
     with pytest.raises(UserError, match="file is in the way"):
         Writer(tmp_path / "logs")

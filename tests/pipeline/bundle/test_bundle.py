@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipeline.bundle import Bundle, read_bundle
+from pipeline.bundle import Bundle, MeasuredAccuracy, read_bundle
+from pipeline.data import Preprocessing
+from pipeline.data.preprocessing import IMAGENET_MEAN
 from pipeline.errors import UserError
-from pipeline.report.model import FOR_TIMING_ONLY, Verification
+from pipeline.report.model import FOR_TIMING_ONLY, Samples, Verification
 
 FILES = ["README.txt", "golden.npz", "library.so", "load_and_run.py", "manifest.json", "weights.params"]
 
@@ -43,6 +45,7 @@ def test_manifest_describes_the_call(bundle: Bundle):
     assert [each.name for each in manifest.outputs] == ["relu", "conv"]
     assert manifest.weights[0].shape == (4, 3, 3, 3)
     assert manifest.preprocessing is None
+    assert manifest.accuracy is None
     assert sorted([*manifest.files, "manifest.json"]) == FILES
 
 
@@ -50,6 +53,34 @@ def test_notice_is_in_manifest_and_readme(write: Callable[..., Bundle], tmp_path
     bundle = write(tmp_path / "bundle", structure_only=True, notices=[FOR_TIMING_ONLY])
     assert bundle.manifest.structure_only
     assert f"NOTICE: {FOR_TIMING_ONLY}" in (bundle.directory / "README.txt").read_text(encoding="utf-8")
+
+
+def test_preprocessing_and_accuracy_are_in_manifest_and_readme(write: Callable[..., Bundle], tmp_path: Path):
+    preprocessing = Preprocessing(resize=9, size=(8, 6), channels="BGR", mean=IMAGENET_MEAN, std=(0.5,))
+    accuracy = MeasuredAccuracy(metric="top-1", value=90.994, data=Samples(name="digits\n", samples=1000))
+    written = write(tmp_path / "bundle", preprocessing=preprocessing, accuracy=accuracy)
+    manifest = read_bundle(written.directory).manifest
+    assert (manifest.preprocessing, manifest.accuracy) == (preprocessing, accuracy)
+    text = (written.directory / "README.txt").read_text(encoding="utf-8")
+    for said in (
+        "1. Resize its shorter side to 9 pixels, bilinear, then crop the middle: 8 rows of 6 pixels.",
+        "2. Order the channels: blue, green, red",
+        "3. value = (pixel * 0.00392156863 - mean) / std, for pixels from 0 to 255",
+        "mean 0.485, 0.456, 0.406 and std 0.5.",
+        "Accuracy before compiling: top-1 90.99 on 1,000 samples of digits .",
+    ):
+        assert said in text
+
+
+def test_what_is_not_known_of_inputs_is_said_so(bundle: Bundle):
+    assert "prepare them as in its training" in (bundle.directory / "README.txt").read_text(encoding="utf-8")
+
+
+def test_resizing_without_cropping(write: Callable[..., Bundle], tmp_path: Path):
+    written = write(tmp_path / "bundle", preprocessing=Preprocessing(size=(8, 6), channels="L"))
+    text = (written.directory / "README.txt").read_text(encoding="utf-8")
+    assert "1. Resize it to 8 rows of 6 pixels, bilinear." in text
+    assert "grey" in text
 
 
 def test_structure_only_needs_the_notice(write: Callable[..., Bundle], tmp_path: Path):
