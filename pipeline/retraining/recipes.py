@@ -27,6 +27,8 @@ class Recipe:
         Whether new layers start from a least-squares fit; otherwise they start at random (Xavier).
     feature, distillation, label : float
         Weights of the three losses.
+    adaptive : bool
+        Adam (Kingma and Ba, 2015) instead of stochastic gradient descent with momentum 0.9.
     learning_rate : float
         Of the layers that stay.
     new_layers : float
@@ -43,6 +45,7 @@ class Recipe:
     feature: float
     distillation: float
     label: float
+    adaptive: bool
     learning_rate: float
     new_layers: float
     schedule: Schedule
@@ -67,10 +70,11 @@ RECIPES = {
         feature=1.0,
         distillation=1.0,
         label=1.0,
-        learning_rate=0.02,
+        adaptive=True,
+        learning_rate=0.001,
         new_layers=1.0,
         schedule=cosine,
-        averaging=0.98,
+        averaging=0.99,
         weight_decay=0.0,
         largest_gradient=1.0,
     ),
@@ -79,6 +83,7 @@ RECIPES = {
         feature=0.0,
         distillation=0.0,
         label=1.0,
+        adaptive=False,
         learning_rate=0.001,
         new_layers=10.0,
         schedule=in_steps,

@@ -109,6 +109,7 @@ class Retrainer:
         if all(candidate.exact for candidate in made.candidates):
             self._record(_impossible(step, self.accuracy), None, None)
             return
+        features = tuple(dict.fromkeys((*features, *student.features)))
         traced = Traced(student.module, [each.student for each in features])
         wanted = self.done.original - self._course.settings.max_drop / 2
         result = self._train(index, step.name, traced, features, self._batches, wanted)
@@ -117,8 +118,9 @@ class Retrainer:
 
     def _after_all(self) -> None:
         """Train all layers until nothing is lost."""
-        traced = Traced(self.student.module)
-        result = self._train(len(self.steps), FINISH, traced, (), self._finish, self.done.original)
+        features = self.student.features
+        traced = Traced(self.student.module, [each.student for each in features])
+        result = self._train(len(self.steps), FINISH, traced, features, self._finish, self.done.original)
         better = result.accuracy >= result.before
         reason = None if better else "the network before it was better"
         result = result.model_copy(update={"kept": better, "reason": reason})

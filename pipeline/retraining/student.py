@@ -77,6 +77,16 @@ class Student:
         student = Student(made.module, self.original, {**carried, **known}, frozenset(changed))
         return student, made.plan, student._features(made.stands_for.values())
 
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """All layers that stand for one of the original with the same shape."""
+        shapes = {var.name: shape_of(var) for var in Graph(self.module).layers if var.name in self.stands_for}
+        return tuple(
+            Feature(name, original)
+            for name, original in self.stands_for.items()
+            if shapes.get(name) == self._shapes[original]
+        )
+
     def counterpart(self, name: str) -> str | None:
         """The original's layer with the value that the student's layer shall have, or None."""
         if name in self.stands_for:

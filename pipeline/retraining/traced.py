@@ -69,6 +69,14 @@ class Traced(nn.Module):
         name = next((name for name in names if not torch.isfinite(values[name]).all()), None)
         return None if name is None else f"it begins in layer {name}"
 
+    def last_gradient_not_finite(self) -> str | None:
+        """Say in words at which layer gradients, which go from the top down, stop being finite."""
+        for layer, names in reversed(self.twin.layers.items()):
+            for gradient in (getattr(self.twin, name).grad for name in names):
+                if gradient is not None and not torch.isfinite(gradient).all():
+                    return f"layer {layer}"
+        return None
+
     def write_back(self) -> tvm.IRModule:
         """The module with the twin's values, and no layer left to be trained."""
         return self.twin.write_back(self.module).with_attr(REBORN, [])

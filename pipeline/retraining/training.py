@@ -150,13 +150,8 @@ class Training:
             {"params": [each for name, each in named.items() if (name in new) is is_new], "faster": faster}
             for is_new, faster in ((False, 1.0), (True, recipe.new_layers))
         ]
-        self._optimizer = torch.optim.SGD(
-            [group for group in groups if group["params"]],
-            lr=learning_rate,
-            momentum=MOMENTUM,
-            nesterov=True,
-            weight_decay=recipe.weight_decay,
-        )
+        groups = [group for group in groups if group["params"]]
+        self._optimizer = _optimizer(recipe, groups, learning_rate)
         self._parameters = list(named.values())
         self._mean = [each.detach().clone() for each in self._parameters]
 
@@ -238,9 +233,16 @@ class Training:
 
     def _step(self) -> None:
         recipe = self.lesson.recipe
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, recipe.largest_gradient)
+        norm = torch.nn.utils.get_total_norm(
+            [each.grad for each in self._parameters if each.grad is not None]
+        )
         if not torch.isfinite(norm):
-            raise TrainingFailed(f"the gradients are not finite after {self.iteration} batches: {SLOWER}")
+            where = self.student.last_gradient_not_finite() or "the whole network"
+            raise TrainingFailed(
+                f"the gradients are not finite after {self.iteration} batches, from {where} on: {SLOWER}"
+            )
+        if math.isfinite(recipe.largest_gradient):
+            torch.nn.utils.clip_grads_with_norm_(self._parameters, recipe.largest_gradient, norm)
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate * group["faster"]
         self._optimizer.step()
@@ -291,6 +293,12 @@ class AveragedWeights:
     def __exit__(self, *_: object) -> None:
         if self._values is not None:
             _copy(self._own, self._parameters)
+
+
+def _optimizer(recipe: Recipe, groups: list[dict[str, Any]], rate: float) -> torch.optim.Optimizer:
+    if recipe.adaptive:
+        return torch.optim.AdamW(groups, lr=rate, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM, weight_decay=recipe.weight_decay)
 
 
 def _parts(batch: Batch, number: int) -> list[Batch]:
