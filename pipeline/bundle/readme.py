@@ -65,9 +65,10 @@ def _preparation(preprocessing: Preprocessing | None) -> Iterator[str]:
         )
     yield f"    2. Order the channels: {ORDER[preprocessing.channels]}; each is a plane of its own (NCHW)."
     yield (
-        f"    3. value = (pixel * {preprocessing.scale:.9g} - mean) / std, for pixels from 0 to 255, "
+        f"    3. value = (pixel * {preprocessing.scale:.9g} - mean) / std, "
         f"with mean {_numbers(preprocessing.mean)} and std {_numbers(preprocessing.std)}."
     )
+    yield "       An image's pixels run from 0 to 255; an array's are what it holds."
 
 
 def _numbers(values: tuple[float, ...]) -> str:
@@ -79,5 +80,5 @@ def _accuracy(accuracy: MeasuredAccuracy | None) -> Iterator[str]:
         yield ""
         yield printable(
             f"Accuracy before compiling: {accuracy.metric} {metric_value(accuracy.value)} "
-            f"on {counted(accuracy.data)}."
+            f"on {counted(accuracy.data, 'validation')}."
         )

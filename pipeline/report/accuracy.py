@@ -32,8 +32,8 @@ def accuracy_of(retraining: Retraining) -> Accuracy:
             AccuracyStep(**step.model_dump(include=set(AccuracyStep.model_fields)))
             for step in retraining.steps
         ),
-        note=f"measured on {counted(validation)}; {DECIDED[retraining.settings.recipe]}; "
-        f"trained on {counted(training)}",
+        note=f"measured on {counted(validation, 'validation')}; {DECIDED[retraining.settings.recipe]}; "
+        f"trained on {counted(training, 'training')}",
     )
 
 

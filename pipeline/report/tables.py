@@ -88,23 +88,24 @@ def change_of(accuracy: Accuracy) -> str:
     change = f"{metric_value(abs(lost))} points {'less' if lost > 0 else 'more'}" if lost else "the same"
     return (
         f"{accuracy.metric} {metric_value(accuracy.before)} -> {metric_value(accuracy.after)}, {change}, "
-        f"on {counted(accuracy.validation)}"
+        f"on {counted(accuracy.validation, 'validation')}"
     )
 
 
 def skipped(accuracy: Accuracy) -> str:
     """Return a sentence for each kind of data that held samples which could not be read."""
     return "".join(
-        f" {data.skipped:,} of {data.name} could not be read and {'was' if data.skipped == 1 else 'were'} "
-        f"skipped: {', '.join(data.unreadable)}{', ...' if data.skipped > len(data.unreadable) else ''}."
-        for data in (accuracy.training, accuracy.validation)
+        f" Skipped, since they could not be read: {counted(data, part, data.skipped)}: "
+        f"{', '.join(data.unreadable)}{', ...' if data.skipped > len(data.unreadable) else ''}."
+        for part, data in (("training", accuracy.training), ("validation", accuracy.validation))
         if data is not None and data.skipped
     )
 
 
-def counted(samples: Samples) -> str:
-    """Return where samples came from and how many there are, in words."""
-    return f"{samples.samples:,} sample{'' if samples.samples == 1 else 's'} of {samples.name}"
+def counted(data: Samples, part: str, number: int | None = None) -> str:
+    """Return how many samples there are, all or a number of them, and where they came from, in words."""
+    number = data.samples if number is None else number
+    return f"{number:,} {part} sample{'' if number == 1 else 's'} of {data.name}"
 
 
 def metric_value(value: float) -> str:

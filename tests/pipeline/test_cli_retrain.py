@@ -47,7 +47,14 @@ def calls(
 def test_for_people(calls: SimpleNamespace, capsys: pytest.CaptureFixture[str]):
     assert run(["retrain", str(calls.model), "--data", "digits", "-o", str(calls.out)]) == 0
     captured = capsys.readouterr()
-    for said in ("stem", "undone", "91.25 -> 91.00, 0.25 points less", "399 samples", "a b.png", "written:"):
+    for said in (
+        "stem",
+        "undone",
+        "91.25 -> 91.00, 0.25 points less",
+        "399 validation samples",
+        "a b.png",
+        "written:",
+    ):
         assert said in captured.out
     assert "step 1 of 1 stem" in captured.err
     assert calls.given["settings"] == Settings()

@@ -65,9 +65,8 @@ def test_preprocessing_and_accuracy_are_in_manifest_and_readme(write: Callable[.
     for said in (
         "1. Resize its shorter side to 9 pixels, bilinear, then crop the middle: 8 rows of 6 pixels.",
         "2. Order the channels: blue, green, red",
-        "3. value = (pixel * 0.00392156863 - mean) / std, for pixels from 0 to 255",
-        "mean 0.485, 0.456, 0.406 and std 0.5.",
-        "Accuracy before compiling: top-1 90.99 on 1,000 samples of digits .",
+        "3. value = (pixel * 0.00392156863 - mean) / std, with mean 0.485, 0.456, 0.406 and std 0.5.",
+        "Accuracy before compiling: top-1 90.99 on 1,000 validation samples of digits .",
     ):
         assert said in text
 

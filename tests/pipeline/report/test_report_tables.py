@@ -54,12 +54,15 @@ def test_accuracy_step_by_step(retrained: Report):
         ),
     )
     assert "measured on 1,000 samples of digits/val" in table.note
-    assert "2 of digits/val could not be read and were skipped: a b.png, c.png." in table.note
+    assert "could not be read: 2 validation samples of digits/val: a b.png, c.png." in table.note
     assert t.tables(retrained)[2].rows[0][2] == "retrained"
 
 
 def test_accuracy_in_one_line(accuracy: Accuracy):
-    assert t.change_of(accuracy) == "top-1 91.25 -> 91.00, 0.25 points less, on 1,000 samples of digits/val"
+    assert (
+        t.change_of(accuracy)
+        == "top-1 91.25 -> 91.00, 0.25 points less, on 1,000 validation samples of digits/val"
+    )
     better = accuracy.model_copy(update={"after": 91.5, "drop": -0.25})
     assert "0.25 points more" in t.change_of(better)
     same = accuracy.model_copy(update={"after": 91.25, "drop": 0.0})

@@ -29,7 +29,7 @@ def test_shows_accuracy_step_by_step(retrained: Report, accuracy: Accuracy, tmp_
     for text in (shown(retrained, width=120), console.file.getvalue()):
         assert "inception_3a" in text
         assert "undone: lost 3.5 points after 2 epochs" in text
-        assert "91.25 -> 91.00, 0.25 points less, on 1,000 samples" in text
+        assert "91.25 -> 91.00, 0.25 points less, on 1,000 validation samples" in text
     assert console.file.getvalue().splitlines()[-1] == f"written: {tmp_path / 'network.onnx'}"
     assert "accuracy was not measured" not in shown(retrained)
 
