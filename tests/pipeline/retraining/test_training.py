@@ -263,7 +263,7 @@ def test_one_batch_is_one_step_of_sgd(start, batch):
             gradient = gradient + 0.01 * parameter.detach()
             momentum.mul_(0.9).add_(gradient)
             with torch.no_grad():
-                parameter -= rate * (gradient + 0.9 * momentum)
+                parameter -= rate * momentum
         assert training.learn(batch).total == pytest.approx(float(loss), rel=1e-4)
     wanted = [each.detach() for each in reference.twin.parameters()]
     torch.testing.assert_close(weights(training), wanted, rtol=1e-3, atol=1e-5)
