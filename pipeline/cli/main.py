@@ -1,7 +1,7 @@
 """Runs a command and turns what it raises into one line and an exit code.
 
 0: done. 1: a failure of ours or of the device. 2: a user's mistake. 130: Ctrl-C or SIGTERM, with everything
-measured and trained so far kept.
+measured, and trained up to the last checkpoint, kept.
 """
 
 import signal
@@ -64,7 +64,8 @@ class _Interruption:
 
     def told(self) -> int:
         return _told(
-            "interrupted; what was measured and trained is kept, and the same command goes on from there",
+            "interrupted; what was measured, and what was trained up to the last checkpoint, is kept, "
+            "and the same command goes on from there",
             INTERRUPTED,
         )
 

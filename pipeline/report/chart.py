@@ -13,7 +13,7 @@ from pipeline.report.tables import count, metric_value, milliseconds, printable
 NETWORKS = ("original", "merged")
 COLOURS = ("#adb5bd", "#0b7285")
 UNDONE = "#8a4b00"
-LONGEST_NAME = 40
+LONGEST_NAME = 32
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "deeprebirth",
@@ -55,7 +55,7 @@ def accuracy_chart(accuracy: Accuracy) -> str:
     kept = [True, *(step.kept for step in accuracy.steps)]
     rows = range(len(names))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.6, 0.8 + 0.28 * len(names)), layout="constrained")
+        figure = Figure(figsize=(5.6, 0.8 + 0.28 * len(names)), layout="constrained")
         axes = figure.subplots()
         axes.plot(
             [value for value, good in zip(values, kept, strict=True) if good],
@@ -69,7 +69,8 @@ def accuracy_chart(accuracy: Accuracy) -> str:
             axes.annotate(
                 metric_value(value), (value, row), xytext=(7, 0), textcoords="offset points", va="center"
             )
-        axes.set_title(f"{_short(accuracy.metric)} after each step", parse_math=False)
+        title = f"{_short(accuracy.metric)} after each step"
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, parse_math=False)
         axes.set_yticks(rows, names, parse_math=False)
         _plain(axes)
         return _svg(figure, "Accuracy after each step")

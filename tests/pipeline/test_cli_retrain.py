@@ -1,11 +1,17 @@
 """The command line around a retraining, whose result is made by hand."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
+import onnxruntime
 import pytest
 import typer
 
@@ -14,6 +20,8 @@ from pipeline.cli import retrain
 from pipeline.cli.main import app, run
 from pipeline.retraining import Settings, TrainingProgress, read_result
 from relay_passes import Energy
+
+COMMAND = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -42,6 +50,19 @@ def calls(
 
     monkeypatch.setattr(pipeline.retraining, "retrain", stand_in)
     return kept
+
+
+@pytest.fixture
+def labelled(symbolic_onnx: Path, tmp_path: Path) -> Path:
+    """Images that the small network tells apart, half of the validation data of its rare classes."""
+    images = 10 * np.random.default_rng(0).normal(size=(4000, 3, 8, 8)).astype("float32")
+    labels = onnxruntime.InferenceSession(symbolic_onnx).run(None, {"image": images})[0].argmax(1)
+    often = np.bincount(labels).argmax()
+    rare, common = np.flatnonzero(labels != often)[:20], np.flatnonzero(labels == often)[:20]
+    held_out = np.concatenate([rare, common])
+    parts = {"x_train": images[2000:], "y_train": labels[2000:]}
+    np.savez(tmp_path / "d.npz", **parts, x_test=images[held_out], y_test=labels[held_out])
+    return tmp_path / "d.npz"
 
 
 def test_for_people(calls: SimpleNamespace, capsys: pytest.CaptureFixture[str]):
@@ -136,6 +157,23 @@ def test_only_the_first_process_speaks(
         assert run(["retrain", str(calls.model), "--data", "d", "-o", str(calls.out / "x"), *more]) == 0
         assert capsys.readouterr() == ("", "")
         calls.out = calls.out.with_name("again")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_interrupted_while_training(number: int, small_onnx: Path, labelled: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    options = ["--recipe", "paper", "--max-drop", "0", "--epochs", "5000", "--evaluate-every", "100000"]
+    command = [*COMMAND, "retrain", small_onnx, "--data", labelled, "-o", out, *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if "batch" in line:
+                os.kill(process.pid, number)
+                break
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert output == ""
+    assert "the same command goes on from there" in errors.splitlines()[-1]
+    assert not (out / "network.onnx").exists()
 
 
 def test_defaults_in_the_help_are_those_of_the_settings():
