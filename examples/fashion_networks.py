@@ -93,7 +93,7 @@ def googlenet() -> nn.Module:
 
 
 def alexnet() -> nn.Module:
-    """AlexNet: five convolutions, the first two with LRN and pool; 0.16 M parameters."""
+    """AlexNet: five convolutions, the first two with LRN and pool; 0.15 M parameters."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["conv1"], layers["relu1"] = nn.Conv2d(1, 24, 7, stride=2, padding=3), nn.ReLU()
     layers["norm1"], layers["pool1"] = nn.LocalResponseNorm(5), _pool()
@@ -107,11 +107,11 @@ def alexnet() -> nn.Module:
 
 
 def resnet() -> nn.Module:
-    """ResNet with bottlenecks: a stem with a pool, four stages of two blocks; 0.33 M parameters."""
+    """ResNet with bottlenecks: a stem with a pool, four stages of two blocks; 0.34 M parameters."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["conv1"], layers["relu1"], layers["pool1"] = _conv_bn(1, 16, 7, 2), nn.ReLU(), _pool()
     channels = 16
-    for stage, width in enumerate((8, 16, 24, 32), start=2):
+    for stage, width in enumerate((16, 32, 48, 64), start=2):
         for place in "ab":
             block = Residual(channels, width, stride=2 if place == "a" and stage > 2 else 1)
             layers[f"res{stage}{place}"], channels = block, block.outputs
