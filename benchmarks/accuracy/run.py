@@ -1,0 +1,155 @@
+"""One run: merge and retrain a network by one recipe with one seed, and test what came of it.
+
+All merges are made and retrained first; then, where that is wanted, the result is decomposed (Tucker) alone.
+The test samples decide nothing; onnxruntime computes them from the files that a user would get.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from pydantic import FiniteFloat
+from torch import Tensor
+
+from accuracy.subjects import SUBJECTS, model_of, parts_of
+from pipeline import MergeRequest, Settings, load_network, retrain
+from pipeline.data import Loader, Metric, find_metric, open_data
+from pipeline.record import Record
+from pipeline.retraining import Retraining, TrainingProgress
+from relay_passes import Ratio
+
+TUCKER = MergeRequest(retraining=True, only=("tucker",), ranks=Ratio(0.5))
+"""Half of each layer's multiply-adds."""
+SHOWN_EVERY = 100
+"""Batches."""
+
+
+class Run(Record):
+    """What is run; `settings` are the recipe's, the groups of the network aside."""
+
+    network: str
+    settings: Settings
+    decomposed: bool
+
+    @property
+    def label(self) -> str:
+        """For progress, and as a directory's name."""
+        return f"{self.network}_{self.settings.recipe}_{self.settings.seed}"
+
+
+class Outcome(Record):
+    """What a run came to.
+
+    Attributes
+    ----------
+    run : Run
+    merged : Retraining
+        With all merges.
+    tucker : Retraining or None
+        From there on.
+    original, tested, tucker_tested : float
+        The metric of the networks on the test samples.
+    samples : int
+        How many test samples there are.
+    """
+
+    run: Run
+    merged: Retraining
+    tucker: Retraining | None
+    original: FiniteFloat
+    tested: FiniteFloat
+    tucker_tested: FiniteFloat | None
+    samples: int
+
+    @property
+    def iterations(self) -> int:
+        """Batches that were trained on, decomposing aside."""
+        return sum(step.iterations for step in self.merged.steps)
+
+    @property
+    def recovered(self) -> bool:
+        """Whether the validation accuracy came back to within the budget."""
+        return self.merged.drop <= self.run.settings.max_drop
+
+
+def merged_in(run: Run, folder: Path) -> Path:
+    """The directory in which `run` leaves the network with all merges."""
+    return folder / run.label / "merged"
+
+
+def carry_out(run: Run, folder: Path) -> Outcome:
+    """Retrain and test; a run that was broken off goes on.
+
+    Parameters
+    ----------
+    run : Run
+    folder : Path
+        Holds the data and the original networks, and a directory for each run.
+    """
+    torch.set_num_threads(1)
+    subject = SUBJECTS[run.network]
+    parts, original = parts_of(subject, folder), model_of(run.network, folder)
+    common = {"data": parts["training"], "validation": parts["validation"], "metric": subject.metric}
+    common |= {"threads": 1, "show": progress(run.label), "say": lambda line: print(line, file=sys.stderr)}
+    settings = run.settings.model_copy(update={"mirror": subject.mirror})
+    grouped = settings.model_copy(update={"groups": subject.groups})
+    merged = retrain(original, out=merged_in(run, folder), settings=grouped, **common)
+    tucker = None
+    if run.decomposed:
+        place = folder / run.label / "tucker"
+        tucker = retrain(merged.network, out=place, settings=settings, request=TUCKER, **common)
+    samples = opened_test(original, parts)
+    test = partial(tested, samples=samples, metric=find_metric(subject.metric))
+    return Outcome(
+        run=run,
+        merged=merged.record,
+        tucker=tucker and tucker.record,
+        original=test(original),
+        tested=test(merged.network),
+        tucker_tested=tucker and test(tucker.network),
+        samples=len(samples.source),
+    )
+
+
+def progress(label: str) -> Callable[[TrainingProgress], None]:
+    """A function that tells now and then how far a retraining is."""
+
+    def show(now: TrainingProgress) -> None:
+        if now.iteration % SHOWN_EVERY == 0:
+            print(
+                f"{label}: {now.name}, {now.iteration} of {now.iterations} batches, "
+                f"{now.accuracy:.2f} of {now.original:.2f}",
+                file=sys.stderr,
+            )
+
+    return show
+
+
+def opened_test(model: Path, parts: dict[str, Path]) -> Loader:
+    """The test samples as a network gets them."""
+    data = open_data(parts["training"], parts["test"], load_network(model))
+    return Loader(data.validation, batch_size=100, seed=0)
+
+
+def tested(model: Path, samples: Loader, metric: Metric) -> float:
+    """The mean of a metric of a network that takes one sample at a time."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(os.fspath(model), options, providers=["CPUExecutionProvider"])
+    names, scores = [each.name for each in session.get_inputs()], []
+    for batch in samples.in_order():
+        samples_of_batch = zip(*(inputs.split(1) for inputs in batch.inputs), strict=True)
+        rows = [
+            session.run(None, dict(zip(names, map(Tensor.numpy, inputs), strict=True)))
+            for inputs in samples_of_batch
+        ]
+        outputs = tuple(torch.from_numpy(np.concatenate(each)) for each in zip(*rows, strict=True))
+        scores.append(metric.scores(outputs, batch.labels))
+    return float(torch.cat(scores).double().mean())
