@@ -4,20 +4,25 @@ PYTHON ?= python3.11
 VENV ?= .venv
 DEMO ?= demo
 TRIALS ?= 320
+DATA ?= /usr/share/datasets/fashion-mnist
 BIN := $(VENV)/bin
 
 # Debian packages: a compiler links the libraries. Installed only when missing and when we are root.
 PACKAGES := g++ $(PYTHON)-venv
 
-.PHONY: demo test lint system
+# Fashion-MNIST, which the demo retrains on. Installed when missing and when we are root.
+DATASET := dataset-fashion-mnist
 
-demo: $(VENV)/.ready
-	mkdir -p $(DEMO)
-	$(BIN)/python examples/googlenet.py $(DEMO)/googlenet.onnx
-	$(BIN)/deeprebirth deploy $(DEMO)/googlenet.onnx --target host --structure-only --trials $(TRIALS) \
-	    --out $(DEMO)/deployed --database $(DEMO)/tuning
+.PHONY: demo test lint system data
 
-test: $(VENV)/.ready lint
+demo: $(VENV)/.ready data
+	@test -d $(DATA) || { echo "please install $(DATASET), or give DATA=DIR with MNIST-like files" >&2; exit 1; }
+	$(BIN)/deeprebirth retrain examples/fashion_googlenet.onnx --data $(DATA) --mirror --max-drop 1 --keep-all \
+	    --epochs 0.2 --finish-epochs 2 --evaluate-every 200 --out $(DEMO)/retrained
+	$(BIN)/deeprebirth deploy examples/fashion_googlenet.onnx --retrained $(DEMO)/retrained --target host \
+	    --trials $(TRIALS) --out $(DEMO)/deployed --database $(DEMO)/tuning
+
+test: $(VENV)/.ready lint data
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.ready
@@ -38,3 +43,9 @@ system:
 	    else \
 	        echo "please install: $(PACKAGES)" >&2; exit 1; \
 	    fi; }
+
+data:
+	@test -d $(DATA) || { \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	        apt-get update -qq && apt-get install -y -qq --no-install-recommends $(DATASET); \
+	    fi; } || echo "$(DATASET) cannot be installed" >&2

@@ -1,8 +1,7 @@
 """Write how a retraining goes for TensorBoard: loss and its parts, the metric, the learning rate.
 
-The place on the axis is the number of the batch, as if each step before used all the batches that it may; one
-that ended early leaves a gap. So a retraining that was killed goes on at the place that it reached, and what
-was written beyond it before is dropped by TensorBoard (`purge_step`).
+The place on the axis is the number of batches trained on in all steps. A retraining that was killed goes on
+at the place that it reached, and TensorBoard drops what was written beyond it before (`purge_step`).
 """
 
 from __future__ import annotations
@@ -45,16 +44,10 @@ class Writer:
         check_writable(directory)
         self._directory, self._open = Path(directory), SummaryWriter
         self._writer: SummaryWriter | None = None
-        self._step, self._begins, self._ends = -1, 0, 0
 
     def __call__(self, update: TrainingProgress) -> None:
         """Write the numbers that are known; they can be read at once."""
-        if self._writer is None:
-            self._ends = update.step * update.iterations
-        if update.step != self._step:
-            self._step, self._begins = update.step, self._ends
-        self._ends = self._begins + update.iterations
-        place = self._begins + update.iteration
+        place = update.batches_before + update.iteration
         if self._writer is None:
             self._writer = self._open(str(self._directory), purge_step=place)
         for name, value in _scalars(update):

@@ -33,7 +33,7 @@ class Making:
         self._made: dict[Place, Candidate] = {}
         self._refused: dict[Place, Refusal] = {}
         self.stands_for: dict[str, str] = {}
-        """For each layer of the first module that a merge computes another way: the layer that stands for it."""
+        """For each layer of the first module that is computed another way: the layer that stands for it."""
         self.anew: set[str] = set()
         """The layers that merges made, those that stand for another aside."""
 

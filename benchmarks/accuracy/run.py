@@ -69,6 +69,12 @@ class Outcome(Record):
     samples: int
 
     @property
+    def counts(self) -> dict[str, int]:
+        """How many samples each part of the data holds."""
+        found = {part: getattr(self.merged, part).samples for part in ("training", "validation")}
+        return {**found, "test": self.samples}
+
+    @property
     def iterations(self) -> int:
         """Batches that were trained on, decomposing aside."""
         return sum(step.iterations for step in self.merged.steps)
@@ -122,12 +128,13 @@ def progress(label: str) -> Callable[[TrainingProgress], None]:
     """A function that tells now and then how far a retraining is."""
 
     def show(now: TrainingProgress) -> None:
-        if now.iteration % SHOWN_EVERY == 0:
-            print(
-                f"{label}: {now.name}, {now.iteration} of {now.iterations} batches, "
-                f"{now.accuracy:.2f} of {now.original:.2f}",
-                file=sys.stderr,
-            )
+        if now.accuracy is None or now.seconds_left is None or now.iteration % SHOWN_EVERY:
+            return
+        print(
+            f"{label}: {now.name}, {now.iteration} of {now.iterations} batches, {now.accuracy:.2f} of "
+            f"{now.original:.2f}, {now.seconds_left / 60:.0f} min left at most",
+            file=sys.stderr,
+        )
 
     return show
 

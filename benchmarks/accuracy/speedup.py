@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import deploy
+from pipeline.console import Progress
 
 
 def measured_speedup(original: Path, retrained: Path, folder: Path, trials: int) -> dict[str, Any]:
@@ -19,6 +20,7 @@ def measured_speedup(original: Path, retrained: Path, folder: Path, trials: int)
         out=folder / "deployed",
         database=folder / "tuning",
         trials=trials,
+        progress=Progress(),
     ).report
     return {
         "speedup": report.speedup,

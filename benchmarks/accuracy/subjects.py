@@ -135,8 +135,12 @@ def _train_fashion(name: str, place: Path, parts: Mapping[str, Path], *, epochs:
 
 
 def _write_crepe(place: Path, _parts: Mapping[str, Path]) -> None:
+    try:
+        network = crepe.trained_crepe()
+    except FileNotFoundError as error:
+        raise UserError(str(error)) from None
     nothing = MergeRequest(skip=("*",))
-    export(crepe.trained_crepe(), example_inputs=crepe.tone(220.0), onnx_file=place, request=nothing)
+    export(network, example_inputs=crepe.tone(220.0), onnx_file=place, request=nothing)
 
 
 DATA: dict[str, Callable[[Path], Splits]] = {"fashion": _fashion_mnist, "tones": _tones}

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from pipeline.errors import UserError
 from pipeline.importer import load_network
-from pipeline.merging.verified import MergedNetwork
+from pipeline.merging.verified import MergedNetwork, verify_module
 from pipeline.network import Network
-from pipeline.report.model import Verification
 from pipeline.retraining.result import Retrained
 from pipeline.twin import evaluate
-from pipeline.verification import verify, worst
-from relay_passes import strip_softmax
 
 
 def retrained_network(retrained: Retrained, original: Network) -> MergedNetwork:
@@ -52,15 +49,7 @@ def retrained_network(retrained: Retrained, original: Network) -> MergedNetwork:
         plan=record.plan,
         reference=dict(zip(original.golden.outputs, outputs, strict=True)),
         against="the retrained network in torch",
-        check=_check(network),
+        check=verify_module(
+            network.module, network.golden, "retrained network in torch", "its ONNX file in onnxruntime"
+        ),
     )
-
-
-def _check(network: Network) -> Verification:
-    golden, what, against = network.golden, "retrained network in torch", "its ONNX file in onnxruntime"
-    inputs = list(golden.inputs.values())
-    check = verify(what, against, golden.outputs, evaluate(network.module, inputs))
-    if not golden.has_softmax:
-        return check
-    before = evaluate(strip_softmax(network.module), inputs)
-    return worst((check, verify(f"{what}, before its softmax or sigmoid", against, golden.logits, before)))

@@ -8,11 +8,13 @@ import numpy as np
 import tvm
 
 from pipeline.merging.request import MergeRequest, merge_network
-from pipeline.network import Network
+from pipeline.network import Golden, Network
 from pipeline.report.model import Verification
 from pipeline.twin import evaluate
 from pipeline.verification import verify, worst
 from relay_passes import MergePlan, Planned, all_of, exact_only, make_merges, strip_softmax
+
+EXACT = "network with its exact merges"
 
 
 @dataclass(frozen=True)
@@ -53,22 +55,28 @@ def merge_verified(network: Network, request: MergeRequest) -> MergedNetwork:
     merged = merge_network(network, request)
     reference, against = network.golden.outputs, original_in(network)
     if merged.plan.is_exact:
-        check = _check_exact(network, merged.module, against)
+        check = verify_module(merged.module, network.golden, EXACT, against)
         return MergedNetwork(merged.module, merged.plan, reference, against, check)
     exact = make_merges(network.module, choice=all_of([Planned(merged.plan), exact_only])).module
-    check = _check_exact(network, exact, against)
+    check = verify_module(exact, network.golden, EXACT, against)
     outputs = evaluate(merged.module, list(network.golden.inputs.values()))
     own = dict(zip(reference, outputs, strict=True))
     return MergedNetwork(merged.module, merged.plan, own, "the merged network in torch", check)
 
 
-def _check_exact(network: Network, exact: tvm.IRModule, against: str) -> Verification:
-    golden, what = network.golden, "network with its exact merges"
+def verify_module(module: tvm.IRModule, golden: Golden, what: str, against: str) -> Verification:
+    """Compare what a module computes in torch with golden values, before a final softmax or sigmoid too.
+
+    Raises
+    ------
+    NotVerified
+        They differ.
+    """
     inputs = list(golden.inputs.values())
-    check = verify(what, against, golden.outputs, evaluate(exact, inputs))
+    check = verify(what, against, golden.outputs, evaluate(module, inputs))
     if not golden.has_softmax:
         return check
-    before = evaluate(strip_softmax(exact), inputs)
+    before = evaluate(strip_softmax(module), inputs)
     return worst((check, verify(f"{what}, before its softmax or sigmoid", against, golden.logits, before)))
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
 from pipeline.data import Loader, Metric
+from pipeline.retraining.objective import Outputs
 from pipeline.retraining.processes import Processes
 
-Outputs = tuple[Tensor, ...]
 Compute = Callable[..., Outputs]
 
 

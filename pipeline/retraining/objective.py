@@ -29,6 +29,7 @@ from torch import Tensor
 from pipeline.data.user_code import find_function, reason_of
 from pipeline.errors import UserError
 
+Outputs = tuple[Tensor, ...]
 Output = Literal["classes", "probabilities", "values"]
 TEMPERATURE = 2.0
 LabelLoss = Callable[[tuple[Tensor, ...], Any], Tensor]

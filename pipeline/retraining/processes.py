@@ -11,14 +11,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
 
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
 from pipeline.errors import UserError
 
 PATIENCE = timedelta(minutes=30)
 """How long one process waits for another, which may be reading or evaluating."""
+_TIMES = count()
+"""Processes that join again need other keys: the store still holds the addresses of the last time."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,12 @@ def joined() -> Iterator[Processes]:
         yield Processes(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Processes()
         return
     try:
-        dist.init_process_group("gloo", timeout=PATIENCE)
+        store, rank, world = next(rendezvous("env://", timeout=PATIENCE))
+        store = dist.PrefixStore(f"deeprebirth {next(_TIMES)}", store)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=PATIENCE)
     except ValueError as error:
         raise UserError(f"WORLD_SIZE is {world}, but: {error}; start all processes with torchrun") from None
     try:
-        yield Processes(dist.get_rank(), world)
+        yield Processes(rank, world)
     finally:
         dist.destroy_process_group()

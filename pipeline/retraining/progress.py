@@ -24,6 +24,8 @@ class TrainingProgress:
         Its parts: `feature`, `distillation`, `label`.
     accuracy : float, optional
         The metric on the validation data when it was last looked at.
+    batches_before : int
+        Trained on in the steps before.
     original, wanted : float
         The original's metric, and the one at which the step ends.
     metric : str
@@ -37,6 +39,7 @@ class TrainingProgress:
     name: str
     iteration: int
     iterations: int
+    batches_before: int
     original: float
     wanted: float
     metric: str

@@ -1,10 +1,11 @@
 """The recipes: where new layers start, what they learn from, and how fast.
 
-`paper` is Li, Wang, Kong and Chuah's (DeepRebirth, 2018): Xavier's first weights, labels alone, SGD whose rate
-falls by ten in steps, new layers ten times as fast. `fitted` starts from a least-squares fit, learns from the
-original beside the labels (Hinton, Vinyals and Dean, Distilling the knowledge in a neural network, 2015; Romero
-et al., FitNets, 2015), with cosine-shaped rates, and takes the running mean of the weights (Polyak and Juditsky,
-Acceleration of stochastic approximation by averaging, 1992), so that it may end at any look at the accuracy.
+`paper` is Li, Wang, Kong and Chuah's (DeepRebirth, 2018): Xavier's first weights, labels alone, SGD whose
+rate falls by ten in steps, new layers ten times as fast. `fitted` starts from a least-squares fit, learns
+from the original beside the labels (Hinton, Vinyals and Dean, Distilling the knowledge in a neural network,
+2015; Romero et al., FitNets, 2015), with cosine-shaped rates, and takes the running mean of the weights
+(Polyak and Juditsky, Acceleration of stochastic approximation by averaging, 1992), so that it may end at any
+look at the accuracy.
 """
 
 from __future__ import annotations

@@ -20,12 +20,13 @@ from pipeline.merging import MergedNetwork, MergeRequest, merge_verified
 from pipeline.network import Network
 from pipeline.retraining import checkpoint
 from pipeline.retraining.checkpoint import Done, Identity
+from pipeline.retraining.course import Course
 from pipeline.retraining.objective import label_loss, loss_of_user
 from pipeline.retraining.processes import Processes, joined
 from pipeline.retraining.progress import Show
 from pipeline.retraining.records import DataFacts, Retraining
 from pipeline.retraining.result import Retrained, find_result, read_result, write_result
-from pipeline.retraining.retrainer import Course, Retrainer
+from pipeline.retraining.retrainer import Retrainer
 from pipeline.retraining.settings import Settings
 from pipeline.retraining.steps import Step, steps_of
 from pipeline.retraining.traced import check_samples, kinds_of
@@ -35,6 +36,7 @@ from pipeline.twin import evaluate
 from relay_passes import MergePlan, Planned, Reason, Refusal, all_of, exact_only, make_merges
 
 ALL_MERGES = MergeRequest(retraining=True)
+USUAL = Settings()
 
 
 def retrain(
@@ -46,7 +48,7 @@ def retrain(
     example_inputs: Any = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     request: MergeRequest = ALL_MERGES,
-    settings: Settings = Settings(),
+    settings: Settings = USUAL,
     metric: str = "top-1",
     preprocessing: str | os.PathLike[str] | Preprocessing | None = None,
     classes: str | os.PathLike[str] | None = None,
@@ -79,8 +81,8 @@ def retrain(
     preprocessing, classes
         As for `pipeline.data.open_data`.
     loss : str, optional
-        `module:function` for the loss on labels: it takes the logits (a tensor, or a tuple of several) and the
-        labels, and returns the mean over the samples.
+        `module:function` for the loss on labels: it takes the logits (a tensor, or a tuple of several) and
+        the labels, and returns the mean over the samples.
     threads : int, optional
         Of torch; by default torch's own number.
     checkpoint_minutes : float
@@ -99,7 +101,8 @@ def retrain(
     Raises
     ------
     UserError
-        The model, the data or the place cannot be used, nothing is to be retrained, or the loss is not finite.
+        The model, the data or the place cannot be used, nothing is to be retrained, or the loss is not
+        finite.
     NotVerified
         The network that would be written differs from the one that was trained.
     """
@@ -154,8 +157,8 @@ CLASS_METRICS = ("top-1", "top-5", "agreement")
 def _steps(network: Network, exact: tvm.IRModule, plan: MergePlan, settings: Settings) -> tuple[Step, ...]:
     if plan.is_exact:
         raise UserError(
-            f"there is nothing to retrain: no merge changes what {network.name} computes; `deeprebirth inspect` "
-            "lists the merges and why others are refused"
+            f"there is nothing to retrain: no merge changes what {network.name} computes; "
+            "`deeprebirth inspect` lists the merges and why others are refused"
         )
     return steps_of(exact, plan, settings.groups)
 

@@ -152,7 +152,7 @@ def test_a_child_ends_with_its_parent():
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("--networks", "lenet"), 2, "there is no lenet"),
+        (("--networks", "lenet"), 2, "there is no 'lenet'"),
         (("--data", "/nowhere"), 2, "does not hold MNIST's four files"),
     ],
 )

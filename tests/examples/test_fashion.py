@@ -78,14 +78,14 @@ def test_training_learns_and_depends_on_the_seed_alone(stripes):
     training, held_out = (fashion.Samples(source, range(*ends)) for ends in ((0, 128), (128, 192)))
     weights, said = [], []
     with one_thread():
-        for _ in range(2):
+        for epochs in (2, 2, 25):
             network = fashion.new_network("alexnet", seed=3)
-            fashion.train(network, training, held_out, epochs=20, say=said.append)
+            fashion.train(network, training, held_out, epochs=epochs, say=said.append)
             weights.append(network.classifier.weight)
         assert fashion.accuracy(network, held_out) > 90
     assert not network.training
-    assert len(said) == 40
-    assert torch.equal(*weights)
+    assert len(said) == 29
+    assert torch.equal(weights[0], weights[1])
 
 
 def test_half_of_the_images_are_mirrored():

@@ -44,7 +44,7 @@ def calls(
     def stand_in(model: Path, *, show: Callable, **options: object):
         kept.given = options | {"model": model}
         write_retraining(kept.out, small_onnx)
-        facts = {"steps": 1, "name": "stem", "iterations": 10, "metric": "top-1"}
+        facts = {"steps": 1, "name": "stem", "iterations": 10, "batches_before": 0, "metric": "top-1"}
         show(TrainingProgress(step=0, iteration=0, original=91.25, wanted=90.85, **facts))
         return read_result(kept.out)
 

@@ -20,7 +20,7 @@ class Update:
 
 
 def learning(step: int, iteration: int, **known: object) -> TrainingProgress:
-    facts = {"steps": 3, "name": "inception_3a", "iterations": 1000, "metric": "top-1"}
+    facts = {"steps": 3, "name": "inception_3a", "iterations": 1000, "batches_before": 0, "metric": "top-1"}
     return TrainingProgress(step=step, iteration=iteration, original=91.25, wanted=90.85, **facts, **known)
 
 

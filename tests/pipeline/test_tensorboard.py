@@ -22,6 +22,7 @@ def update(step: int, iteration: int, **known: object) -> TrainingProgress:
         "original": 90.0,
         "wanted": 89.6,
         "metric": "top-1",
+        "batches_before": 10 * step,
     }
     return TrainingProgress(step=step, iteration=iteration, **facts, **known)
 
