@@ -39,7 +39,8 @@ with joined() as processes:
     processes.share(layer)
     shared = layer.weight[0, 0].item()
     processes.wait()
-facts = {"told": sum(each.loss is not None for each in told), "accuracy": done.record.accuracy, "added": added, "shared": shared}
+batches = sum(each.loss is not None for each in told)
+facts = {"told": batches, "accuracy": done.record.accuracy, "added": added, "shared": shared}
 Path(out).with_name(f"rank {os.environ['RANK']}.json").write_text(json.dumps(facts))
 """
 
