@@ -50,20 +50,26 @@ def weights(network: Path) -> dict[str, torch.Tensor]:
     return {each.name: torch.from_numpy(numpy_helper.to_array(each).copy()) for each in found}
 
 
+def run_in_two(script: Path, *arguments: object) -> None:
+    """Run a script under torchrun, which ends the processes it started if it is told to end."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [str(each) for each in (*command, *arguments)], stderr=subprocess.PIPE, text=True, env=environment
+    ) as child:
+        try:
+            _, said = child.communicate(timeout=120)
+        finally:
+            child.terminate()
+    assert child.returncode == 0, said[-3000:]
+
+
 def test_two_processes_are_one(files, tmp_path):
     """The batches hold 12 samples each, and 24 in one process."""
     (tmp_path / "train.py").write_text(SCRIPT)
+    (tmp_path / "zwei").mkdir()
     arguments = [files.inception, files.data, tmp_path / "zwei", SETTINGS.model_dump_json()]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    child = subprocess.run(
-        [*launch, str(tmp_path / "train.py"), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert child.returncode == 0, child.stderr[-3000:]
+    run_in_two(tmp_path / "train.py", *arguments)
     alone = retrain(
         files.inception, data=files.data, out=tmp_path / "eins", settings=SETTINGS, metric="top-1", threads=1
     )

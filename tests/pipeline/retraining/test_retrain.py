@@ -79,6 +79,7 @@ def test_what_it_leaves(files, tmp_path):
     assert record.original == pytest.approx(accuracy_of(files.chain, files.data))
     assert record.accuracy == pytest.approx(accuracy_of(done.network, files.data))
     assert [each.kind for each in record.plan.candidates] == [Kind.STREAMLINE] * 2
+    shown = [progress for progress in shown if progress.losses]
     for progress in shown:
         assert set(progress.losses) == {"feature", "distillation", "label"}
         assert progress.loss == pytest.approx(sum(progress.losses.values()))
@@ -168,7 +169,7 @@ def test_data_without_labels(files, tmp_path):
     )
     assert done.record.original == 100
     assert not done.record.training.labelled
-    assert all(set(progress.losses) == {"feature", "distillation"} for progress in shown)
+    assert all(set(progress.losses) == {"feature", "distillation"} for progress in shown if progress.losses)
 
 
 def test_the_papers_recipe(files, tmp_path):
@@ -177,7 +178,7 @@ def test_the_papers_recipe(files, tmp_path):
     done = retrain(
         files.chain, data=files.data, out=tmp_path / "out", settings=settings, threads=1, show=shown.append
     )
-    assert all(set(progress.losses) == {"label"} for progress in shown)
+    assert all(set(progress.losses) == {"label"} for progress in shown if progress.losses)
     assert [step.iterations for step in done.record.steps] == [12, 12]
     assert [step.kept for step in done.record.steps] == [True, True]
 
