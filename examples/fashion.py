@@ -8,8 +8,8 @@ Images are read and resized by `pipeline.data`, so that `deeprebirth retrain` an
 data is Debian's package dataset-fashion-mnist, or any directory with MNIST's four files.
 
 `fashion_googlenet.onnx` beside this file came of this recipe with seed 0, on two threads, its images not
-rounded to bytes after resizing: 92.2 % of the held-out and 91.7 % of the test images. `python examples/fashion.py
-googlenet OUT.onnx` makes another like it.
+rounded to bytes after resizing: 92.2 % of the held-out and 91.7 % of the test images.
+`python examples/fashion.py googlenet OUT.onnx` makes another like it.
 """
 
 from __future__ import annotations
