@@ -174,3 +174,37 @@ def test_lrn_is_that_of_its_attributes(x, size):
         [np.square(values[:, max(0, c - reach) : c + reach + 1]).sum(1) for c in range(SHAPE[1])], axis=1
     )
     np.testing.assert_allclose(found, values / (2.0 + 0.3 / size * sums) ** 0.75 + 1, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 5])
+def test_any_number_of_samples(samples):
+    """A module made for one sample, with the shapes of reshapes written out."""
+
+    def body(builder, x):
+        first = layer(builder, "conv", op.nn.conv2d(x, constant(4, 3, 3, 3), padding=1))
+        groups = layer(builder, "groups", op.reshape(first, (1, 2, 2, 8, 8)))
+        shuffled = layer(builder, "shuffled", op.permute_dims(groups, [0, 2, 1, 3, 4]))
+        flat = layer(builder, "flat", op.reshape(shuffled, (1, 256)))
+        return layer(builder, "dense", op.matmul(flat, constant(256, 3)))
+
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((1, 3, 8, 8), "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            result = builder.emit_output(body(builder, x))
+        builder.emit_func_output(result)
+    single = builder.get()
+    images = np.random.default_rng(1).normal(size=(samples, 3, 8, 8)).astype("float32")
+    together, values = Twin(single).run([torch.from_numpy(images)], ["shuffled"])
+    alone = [evaluate(single, [images[i : i + 1]], ["shuffled"]) for i in range(samples)]
+    for found, parts in zip((*together, values["shuffled"]), zip(*alone, strict=True), strict=True):
+        np.testing.assert_allclose(found.detach(), np.concatenate(parts), rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_of_a_batch_are_those_of_its_samples(network, x):
+    whole, parts = Twin(network), Twin(network)
+    whole(x)[0].square().sum().backward()
+    for sample in x.split(1):
+        parts(sample)[0].square().sum().backward()
+    for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-3)
