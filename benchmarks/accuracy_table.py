@@ -30,7 +30,14 @@ import targets
 from pipeline import Settings
 from pipeline.errors import UserError
 
-SETTINGS = {"epochs": 0.5, "finish_epochs": 6.0, "evaluate_every": 100, "batch_size": 64, "keep_all": True}
+SETTINGS = {
+    "max_drop": 0.2,
+    "epochs": 0.25,
+    "finish_epochs": 9.0,
+    "evaluate_every": 430,
+    "batch_size": 64,
+    "keep_all": True,
+}
 """Of both recipes; fields of `pipeline.Settings`."""
 TIMES_EPOCHS = {OURS: 1, PAPER: 3}
 """How many times as many epochs a recipe may take."""

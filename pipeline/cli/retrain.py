@@ -49,7 +49,7 @@ def retrain(
     epochs: EpochsOption = None,
     finish_epochs: Annotated[
         float | None,
-        typer.Option(help="Passes after the last step, as long as anything is lost; by default 0."),
+        typer.Option(help="Passes after the last step, as long as too much is lost; by default 0."),
     ] = None,
     keep_all: Annotated[
         bool, typer.Option("--keep-all", help="Keep the steps that lose more than --max-drop, too.")

@@ -45,13 +45,18 @@ class Retrainer:
         for step in self.steps[len(self.done.results) :]:
             self._step(step)
         is_open = len(self.done.results) == len(self.steps)
-        if is_open and self._course.finish_batches and self.accuracy < self.done.original:
+        if is_open and self._course.finish_batches and self.accuracy < self._wanted:
             self._after_all()
 
     @property
     def accuracy(self) -> float:
         """The metric after the last step that was kept."""
         return next((each.accuracy for each in reversed(self.done.results) if each.kept), self.done.original)
+
+    @property
+    def _wanted(self) -> float:
+        """The metric at which training ends."""
+        return self.done.original - self._course.settings.max_drop / 2
 
     def _step(self, step: Step) -> None:
         student, made, features = self.student.merged(step.plan, self._course.ranks)
@@ -60,25 +65,22 @@ class Retrainer:
             return
         features = tuple(dict.fromkeys((*features, *student.features)))
         traced = Traced(student.module, [each.student for each in features])
-        wanted = self.done.original - self._course.settings.max_drop / 2
-        result = self._train(step.name, traced, features, self._course.step_batches, wanted)
+        result = self._train(step.name, traced, features, self._course.step_batches)
         result = result.model_copy(update={"merges": step.merges, **self._verdict(result)})
         self._record(result, student.with_module(traced.write_back()) if result.kept else None, made)
 
     def _after_all(self) -> None:
-        """Train all layers until nothing is lost."""
+        """Train all layers until little enough is lost."""
         features = self.student.features
         traced = Traced(self.student.module, [each.student for each in features])
         batches = self._course.finish_batches
-        result = self._train(FINISH, traced, features, batches, self.done.original)
+        result = self._train(FINISH, traced, features, batches)
         better = result.accuracy >= result.before
         reason = None if better else "the network before it was better"
         result = result.model_copy(update={"kept": better, "reason": reason})
         self._record(result, self.student.with_module(traced.write_back()) if better else None, None)
 
-    def _train(
-        self, name: str, traced: Traced, features: Sequence[Feature], batches: int, wanted: float
-    ) -> StepResult:
+    def _train(self, name: str, traced: Traced, features: Sequence[Feature], batches: int) -> StepResult:
         course = self._course
         start = TrainingProgress(
             step=len(self.done.results),
@@ -88,7 +90,7 @@ class Retrainer:
             iterations=batches,
             batches_before=self.done.batches,
             original=self.done.original,
-            wanted=wanted,
+            wanted=self._wanted,
             metric=course.metric.name,
         )
         outcome = StepRun(course, self._network, traced, features, start, self._save).run(self._inside)

@@ -19,12 +19,12 @@ class Settings(Record):
         original network beside the labels; a step ends as soon as the accuracy is back. `paper`: new layers
         start at random and learn from the labels alone, at ten times the learning rate of the others.
     max_drop : float
-        Points of the metric that the network may be below the original. A step ends when it has lost half as
+        Points of the metric that the network may be below the original. Training ends when it has lost half as
         much or less.
     epochs : float
         Passes over the training data that each step may take.
     finish_epochs : float
-        Passes over the training data after the last step, as long as anything is lost.
+        Passes over the training data after the last step, as long as too much is lost.
     keep_all : bool
         Keep steps that lost more than `max_drop`, too; otherwise they are undone.
     mirror : bool
