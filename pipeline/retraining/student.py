@@ -113,8 +113,9 @@ class Student:
 
 
 def _downstream(graph: Graph, var: relax.Var) -> Iterator[relax.Var]:
-    """A layer, and those behind it as long as each has one reader."""
-    yield var
-    while graph.has_one_user(var):
-        var = graph.users[var][0]
-        yield var
+    """A layer and all behind it, in the network's order."""
+    behind = {var}
+    for layer in graph.layers:
+        if layer in behind:
+            yield layer
+            behind.update(graph.users[layer])
