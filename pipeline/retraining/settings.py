@@ -19,8 +19,8 @@ class Settings(Record):
         original network beside the labels; a step ends as soon as the accuracy is back. `paper`: new layers
         start at random and learn from the labels alone, at ten times the learning rate of the others.
     max_drop : float
-        Points of the metric that the network may be below the original. Training ends when it has lost half as
-        much or less.
+        Points of the metric that the network may be below the original. Training ends when it has lost half
+        as much or less.
     epochs : float
         Passes over the training data that each step may take.
     finish_epochs : float
