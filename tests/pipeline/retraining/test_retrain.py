@@ -314,6 +314,21 @@ def test_samples_that_are_mixed(files, write: Callable[..., Path], tmp_path):
         retrain(model, data=files.data, out=tmp_path / "out", threads=1)
 
 
+def test_an_operator_that_cannot_be_trained(files, tmp_path):
+    """It is named before anything is written."""
+    model = onnx.load(files.chain)
+    (last,) = (node for node in model.graph.node if node.output[0] == model.graph.output[0].name)
+    last.output[0] = "before"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1), "axis"))
+    model.graph.node.append(
+        onnx.helper.make_node("CumSum", ["before", "axis"], [model.graph.output[0].name], "sums")
+    )
+    onnx.save(model, tmp_path / "sums.onnx")
+    with pytest.raises(UserError, match=r"(?i)cumsum.*sums"):
+        retrain(tmp_path / "sums.onnx", data=files.data, out=tmp_path / "out", threads=1)
+    assert not (tmp_path / "out").exists()
+
+
 def test_no_labels_for_a_metric_that_needs_them(files, tmp_path):
     with pytest.raises(UserError, match="labelled data"):
         retrain(files.chain, data=files.unlabelled, out=tmp_path / "out", threads=1)
