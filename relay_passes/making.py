@@ -82,7 +82,8 @@ class Making:
             stands = sweep.rewritten.stands_for[var]
             earlier = [old for old, new in self.stands_for.items() if new == var.name]
             kept = {old: new for old, new in self.stands_for.items() if new not in {*made, var.name}}
-            again = [var.name, *earlier] if isinstance(stands, relax.Var) else []
+            own = [] if earlier or var.name in self.anew else [var.name]
+            again = [*own, *earlier] if isinstance(stands, relax.Var) else []
             self.stands_for = {**kept, **dict.fromkeys(again, stands.name)}
             self.anew |= made
         self.anew -= set(self.stands_for.values())

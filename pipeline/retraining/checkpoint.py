@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from pipeline.data.preprocessing import Preprocessing
 from pipeline.errors import UserError
 from pipeline.files import write_bytes_atomic, writing
 from pipeline.record import Name, Record
@@ -37,6 +38,10 @@ class Identity(Record):
     metric: str
     training: Name
     validation: Name
+    preprocessing: Preprocessing | None = None
+    loss: str | None = None
+    ranks: str | None = None
+    """How the ranks of decompositions are chosen, in words."""
     steps: tuple[Name, ...]
 
 

@@ -62,6 +62,12 @@ class Course:
         """How many batches all layers may take after the last step."""
         return round(self.settings.finish_epochs * self.training.batches_per_epoch)
 
+    @property
+    def calibration(self) -> Loader:
+        """The training batches of all processes together, so that each fits the same first weights."""
+        loader = self.training
+        return Loader(loader.source, loader.batch_size, seed=self.settings.seed, augment=True)
+
     def accuracy(self, network: Traced, original: Traced | None = None) -> float:
         """The metric of a network on the validation data; without the `original` it is that itself."""
         reference = None if original is None else _outputs(original)

@@ -67,6 +67,10 @@ class Retraining(Record):
     source_digest : str
         Of the original network.
     metric : str
+    loss : str, optional
+        The user's own loss.
+    ranks : str, optional
+        How the ranks of decompositions were chosen.
     original, accuracy : float
         The metric of the original and of the retrained network on the validation data.
     plan : MergePlan
@@ -77,6 +81,8 @@ class Retraining(Record):
     network: Name
     source_digest: str
     metric: str
+    loss: str | None = None
+    ranks: str | None = None
     original: FiniteFloat
     accuracy: FiniteFloat
     training: DataFacts

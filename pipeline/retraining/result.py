@@ -60,7 +60,8 @@ def find_result(directory: Path, identity: Identity) -> Retrained | None:
     same = (
         record.source_digest == identity.source_digest
         and record.settings == identity.settings
-        and record.metric == identity.metric
+        and record.preprocessing == identity.preprocessing
+        and (record.metric, record.loss, record.ranks) == (identity.metric, identity.loss, identity.ranks)
         and (record.training.name, record.validation.name) == (identity.training, identity.validation)
         and tuple(step.name for step in record.steps if step.merges) == identity.steps
     )

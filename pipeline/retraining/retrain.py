@@ -107,11 +107,12 @@ def retrain(
         The network that would be written differs from the one that was trained.
     """
     out = Path(out)
-    check_writable(out)
     measure = find_metric(metric)
     own_loss = None if loss is None else loss_of_user(loss)
     write_log = None if tensorboard is None else Writer(tensorboard)
     with torch_threads(threads), joined() as processes:
+        if processes.is_first:
+            check_writable(out)
         network = load_network(
             model, example_inputs=example_inputs, input_shapes=input_shapes, seed=settings.seed
         )
@@ -121,7 +122,17 @@ def retrain(
         merged = merge_verified(network, replace(request, retraining=True))
         exact = make_merges(network.module, choice=all_of([Planned(merged.plan), exact_only]))
         steps = _steps(network, exact.module, merged.plan, settings)
-        identity = _identity(network, opened, settings, metric, steps)
+        identity = Identity(
+            source_digest=network.source_digest,
+            settings=settings,
+            metric=metric,
+            training=opened.training.name,
+            validation=opened.validation.name,
+            preprocessing=opened.preprocessing,
+            loss=loss,
+            ranks=None if request.decomposition is None else repr(request.decomposition),
+            steps=tuple(step.name for step in steps),
+        )
         if (finished := find_result(out, identity)) is not None:
             return finished
         course = Course(
@@ -161,19 +172,6 @@ def _steps(network: Network, exact: tvm.IRModule, plan: MergePlan, settings: Set
             "`deeprebirth inspect` lists the merges and why others are refused"
         )
     return steps_of(exact, plan, settings.groups)
-
-
-def _identity(
-    network: Network, data: Data, settings: Settings, metric: str, steps: tuple[Step, ...]
-) -> Identity:
-    return Identity(
-        source_digest=network.source_digest,
-        settings=settings,
-        metric=metric,
-        training=data.training.name,
-        validation=data.validation.name,
-        steps=tuple(step.name for step in steps),
-    )
 
 
 def _training(data: Data, settings: Settings, processes: Processes) -> Loader:
@@ -218,6 +216,8 @@ def _result(
         network=network.name,
         source_digest=network.source_digest,
         metric=identity.metric,
+        loss=identity.loss,
+        ranks=identity.ranks,
         original=done.original,
         accuracy=retrainer.accuracy,
         training=DataFacts(**facts(data.training)),

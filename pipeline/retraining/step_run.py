@@ -119,7 +119,7 @@ class StepRun:
     def _give_first_weights(self) -> None:
         seed = self._course.settings.seed + self._start.step
         if self._new and self._course.recipe.fits:
-            loader = self._course.training
+            loader = self._course.calibration
             count = min(CALIBRATION_BATCHES, loader.batches_per_epoch)
             fit_to_original(self._student, self._lesson, [loader.batch(0, i) for i in range(count)], seed)
         elif self._new:

@@ -145,3 +145,11 @@ def test_tucker(from_torch):
         assert name in ("0", "2")
         assert new.startswith(name)
     assert {"0", "2"} <= merged.anew | set(merged.stands_for.values())
+
+
+def test_decomposing_a_layer_that_a_merge_made(blocks):
+    """The original's layer of the same name is another: nothing stands for it."""
+    merged = make_merges(blocks, ranks=Ratio(0.5))
+    assert "0.conv3x3" in {each.found_at for each in merged.plan.decompositions}
+    check(blocks, merged)
+    assert merged.stands_for == {"1": "0.cat", "2.cat": "2.cat"}

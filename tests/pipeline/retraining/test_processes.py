@@ -16,9 +16,7 @@ from pipeline.errors import UserError
 from pipeline.retraining import Settings, read_result, retrain
 from pipeline.retraining.processes import Processes, joined
 
-SETTINGS = Settings(
-    recipe="paper", learning_rate=0.01, epochs=1.0, batch_size=24, max_drop=0, keep_all=True, evaluate_every=4
-)
+SETTINGS = Settings(epochs=1.0, batch_size=24, max_drop=0, keep_all=True, evaluate_every=4)
 
 SCRIPT = """
 import json, os, sys
@@ -67,7 +65,6 @@ def run_in_two(script: Path, *arguments: object) -> None:
 def test_two_processes_are_one(files, tmp_path):
     """The batches hold 12 samples each, and 24 in one process."""
     (tmp_path / "train.py").write_text(SCRIPT)
-    (tmp_path / "zwei").mkdir()
     arguments = [files.inception, files.data, tmp_path / "zwei", SETTINGS.model_dump_json()]
     run_in_two(tmp_path / "train.py", *arguments)
     alone = retrain(
