@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.data import Preprocessing
 from pipeline.errors import UserError
 from pipeline.retraining import Retraining, Settings, StepResult
 from pipeline.retraining.checkpoint import Identity
@@ -68,6 +69,9 @@ def test_found_again(written, record):
         {"metric": "top-5"},
         {"training": "other"},
         {"validation": "other"},
+        {"preprocessing": Preprocessing(size=(8, 8))},
+        {"loss": "mine:loss"},
+        {"ranks": "Ratio(share=0.5)"},
         {"steps": ("conv1",)},
         {"steps": ("conv1", "a + b", "tucker")},
     ],
