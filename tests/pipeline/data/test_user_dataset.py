@@ -145,7 +145,7 @@ def module(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
-    (tmp_path / "tones.py").write_text(
+    (tmp_path / "own_tones.py").write_text(
         "import random, numpy, torch\n"
         "from torch.utils.data import TensorDataset\n"
         "def train(): return TensorDataset(torch.rand(4, 5), torch.arange(4) % 3)\n"
@@ -159,8 +159,8 @@ def module(tmp_path, monkeypatch):
 
 def test_functions_are_called_with_the_seed_and_nothing_else_changes(module, network):
     def inputs(seed: int):
-        data = open_data("tones:train", "tones:held_out", network((1, 5)), seed=seed)
-        assert data.training.name == "tones:train"
+        data = open_data("own_tones:train", "own_tones:held_out", network((1, 5)), seed=seed)
+        assert data.training.name == "own_tones:train"
         return torch.cat(
             [source.fetch([0, 1], None).inputs[0] for source in (data.training, data.validation)]
         )
@@ -177,15 +177,15 @@ def test_functions_are_called_with_the_seed_and_nothing_else_changes(module, net
 @pytest.mark.parametrize(
     ("reference", "reason"),
     [
-        ("tones:broken", "tones:broken failed: KeyError: 'no such tone'"),
-        ("tones:nothing", "tones:nothing is a NoneType: give a torch Dataset"),
-        ("tones:needy", "tones:needy failed: TypeError"),
-        ("tones:missing", "there is no missing in tones"),
+        ("own_tones:broken", "own_tones:broken failed: KeyError: 'no such tone'"),
+        ("own_tones:nothing", "own_tones:nothing is a NoneType: give a torch Dataset"),
+        ("own_tones:needy", "own_tones:needy failed: TypeError"),
+        ("own_tones:missing", "there is no missing in own_tones"),
     ],
 )
 def test_functions_that_make_none(module, network, reference, reason):
     with pytest.raises(UserError, match=reason):
-        open_data(reference, "tones:held_out", network((1, 5)))
+        open_data(reference, "own_tones:held_out", network((1, 5)))
 
 
 def test_a_loader_reads_datasets(opened):
