@@ -30,17 +30,13 @@ import targets
 from pipeline import Settings
 from pipeline.errors import UserError
 
-SETTINGS = {
-    "max_drop": 0.2,
-    "epochs": 0.25,
-    "finish_epochs": 9.0,
-    "evaluate_every": 430,
-    "batch_size": 64,
-    "keep_all": True,
-}
+SETTINGS = {"max_drop": 0.4, "evaluate_every": 286, "batch_size": 96, "keep_all": True}
 """Of both recipes; fields of `pipeline.Settings`."""
-TIMES_EPOCHS = {OURS: 1, PAPER: 3}
-"""How many times as many epochs a recipe may take."""
+EPOCHS = {
+    OURS: {"epochs": 0.25, "finish_epochs": 12.0},
+    PAPER: {"epochs": 14.25 / 9, "finish_epochs": 0.0},
+}
+"""As many for each in GoogLeNet's nine steps; the paper's recipe knows no training after them."""
 PACKAGES = ("apache-tvm", "onnxruntime", "torch")
 
 
@@ -68,7 +64,7 @@ def _options() -> argparse.Namespace:
     add = parser.add_argument
     add("--work", type=Path, required=True, help="a directory for all that is made")
     add("--seeds", type=_positive, default=3, help="how many, from 0 on (default: 3)")
-    add("--recipes", type=_some_of(TIMES_EPOCHS), default=list(TIMES_EPOCHS), help="default: fitted,paper")
+    add("--recipes", type=_some_of(EPOCHS), default=list(EPOCHS), help="default: fitted,paper")
     add("--networks", type=_some_of(SUBJECTS), default=list(SUBJECTS), help="default: all four")
     add("--samples", type=_positive, help="at most so many of each part of the data (default: all)")
     add("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
@@ -110,7 +106,7 @@ def _table(options: argparse.Namespace) -> dict[str, Any]:
         **summary(outcomes),
         **timed,
         "figures": FIGURES,
-        "settings": {**SETTINGS, "times_epochs": TIMES_EPOCHS},
+        "settings": {**SETTINGS, **EPOCHS},
         "measured_on": {
             "machine": targets.find("host").measured_on(),
             "data": {each.run.network: each.counts for each in outcomes},
@@ -120,20 +116,18 @@ def _table(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _runs(options: argparse.Namespace) -> list[Run]:
-    """All runs, those that may take the longest first."""
-    recipes = sorted(options.recipes, key=TIMES_EPOCHS.get, reverse=True)
-    main_runs = [(MAIN, recipe, seed) for recipe in recipes for seed in range(options.seeds)]
+    """All runs, GoogLeNet's first."""
+    main_runs = [(MAIN, recipe, seed) for seed in range(options.seeds) for recipe in options.recipes]
     others = [(name, OURS, 0) for name in SUBJECTS if name != MAIN]
     return [
-        Run(network=network, settings=_settings(recipe, seed), decomposed=network == MAIN)
+        Run(network=network, settings=_settings(recipe, seed), decomposed=(network, recipe) == (MAIN, OURS))
         for network, recipe, seed in (*main_runs, *others)
         if network in options.networks
     ]
 
 
 def _settings(recipe: str, seed: int) -> Settings:
-    longer = {name: TIMES_EPOCHS[recipe] * SETTINGS[name] for name in ("epochs", "finish_epochs")}
-    return Settings(**{**SETTINGS, **longer}, recipe=recipe, seed=seed)
+    return Settings(**SETTINGS, **EPOCHS[recipe], recipe=recipe, seed=seed)
 
 
 def _outcomes(runs: Sequence[Run], folder: Path, jobs: int) -> list[Outcome]:

@@ -27,6 +27,7 @@ from relay_passes import Ratio
 
 TUCKER = MergeRequest(retraining=True, only=("tucker",), ranks=Ratio(0.5))
 """Half of each layer's multiply-adds."""
+TUCKER_EPOCHS = 2.0
 SHOWN_EVERY = 100
 """Batches."""
 
@@ -79,6 +80,18 @@ class Outcome(Record):
         """Batches that were trained on, decomposing aside."""
         return sum(step.iterations for step in self.merged.steps)
 
+    def iterations_to(self, accuracy: float) -> int | None:
+        """Batches trained on until all merges were made and the validation accuracy was reached, or None."""
+        steps = self.merged.steps
+        last = max(place for place, step in enumerate(steps) if step.merges)
+        before = sum(step.iterations for step in steps[:last])
+        for step in steps[last:]:
+            for batches, reached in ((0, step.started), *step.looks):
+                if reached >= accuracy:
+                    return before + batches
+            before += step.iterations
+        return None
+
     @property
     def recovered(self) -> bool:
         """Whether the validation accuracy came back to within the budget."""
@@ -110,7 +123,8 @@ def carry_out(run: Run, folder: Path) -> Outcome:
     tucker = None
     if run.decomposed:
         place = folder / run.label / "tucker"
-        tucker = retrain(merged.network, out=place, settings=settings, request=TUCKER, **common)
+        brief = settings.model_copy(update={"epochs": TUCKER_EPOCHS, "finish_epochs": 0.0})
+        tucker = retrain(merged.network, out=place, settings=brief, request=TUCKER, **common)
     samples = opened_test(original, parts)
     test = partial(tested, samples=samples, metric=find_metric(subject.metric))
     return Outcome(

@@ -14,7 +14,7 @@ from pipeline.retraining.evaluate import evaluate
 from pipeline.retraining.objective import LabelLoss, Output, Outputs
 from pipeline.retraining.processes import Processes
 from pipeline.retraining.progress import Show
-from pipeline.retraining.recipes import RECIPES, Recipe
+from pipeline.retraining.recipes import FINISHES, RECIPES, Recipe
 from pipeline.retraining.settings import Settings
 from pipeline.retraining.traced import Traced
 from relay_passes import RankChoice
@@ -49,8 +49,13 @@ class Course:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe that the settings name."""
+        """Of the merge steps."""
         return RECIPES[self.settings.recipe]
+
+    @property
+    def finish_recipe(self) -> Recipe:
+        """Of the training after the last step."""
+        return FINISHES[self.settings.recipe]
 
     @property
     def step_batches(self) -> int:

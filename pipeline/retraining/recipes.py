@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Schedule = Callable[[float], float]
 """From the part of the step that is done, 0 to 1, to the part of the learning rate."""
@@ -65,31 +65,36 @@ def in_steps(done: float) -> float:
     return 0.1 ** int(3 * min(done, 0.999))
 
 
-RECIPES = {
-    "fitted": Recipe(
-        fits=True,
-        feature=1.0,
-        distillation=1.0,
-        label=1.0,
-        adaptive=True,
-        learning_rate=0.001,
-        new_layers=1.0,
-        schedule=cosine,
-        averaging=0.99,
-        weight_decay=0.0,
-        largest_gradient=1.0,
-    ),
-    "paper": Recipe(
-        fits=False,
-        feature=0.0,
-        distillation=0.0,
-        label=1.0,
-        adaptive=False,
-        learning_rate=0.001,
-        new_layers=10.0,
-        schedule=in_steps,
-        averaging=0.0,
-        weight_decay=0.0002,
-        largest_gradient=math.inf,
-    ),
+FITTED = Recipe(
+    fits=True,
+    feature=1.0,
+    distillation=1.0,
+    label=1.0,
+    adaptive=True,
+    learning_rate=0.001,
+    new_layers=1.0,
+    schedule=cosine,
+    averaging=0.99,
+    weight_decay=0.0,
+    largest_gradient=1.0,
+)
+PAPER = Recipe(
+    fits=False,
+    feature=0.0,
+    distillation=0.0,
+    label=1.0,
+    adaptive=False,
+    learning_rate=0.001,
+    new_layers=10.0,
+    schedule=in_steps,
+    averaging=0.0,
+    weight_decay=0.0002,
+    largest_gradient=math.inf,
+)
+RECIPES = {"fitted": FITTED, "paper": PAPER}
+"""Of the merge steps."""
+FINISHES = {
+    "fitted": replace(FITTED, feature=0.0, label=0.5, learning_rate=0.002, weight_decay=0.02),
+    "paper": PAPER,
 }
+"""Of the training after them: what the layers compute no longer has to be what the original's do."""

@@ -40,6 +40,8 @@ class StepResult(Record):
     before, started, accuracy : float
         The metric on the validation data before the step, after the new layers were given their first
         weights, and after retraining.
+    looks : tuple of (int, float)
+        The metric while training, each with the batches that were trained on before.
     iterations : int
         Batches that were trained on.
     epochs : float
@@ -54,6 +56,7 @@ class StepResult(Record):
     before: FiniteFloat
     started: FiniteFloat
     accuracy: FiniteFloat
+    looks: tuple[tuple[NonNegativeInt, FiniteFloat], ...] = ()
     iterations: NonNegativeInt
     epochs: NonNegativeFloat
     seconds: NonNegativeFloat

@@ -9,6 +9,7 @@ from pipeline.retraining import checkpoint
 from pipeline.retraining.checkpoint import Done, Saved
 from pipeline.retraining.course import Course
 from pipeline.retraining.progress import TrainingProgress
+from pipeline.retraining.recipes import Recipe
 from pipeline.retraining.records import StepResult
 from pipeline.retraining.step_run import StepRun
 from pipeline.retraining.steps import Step
@@ -65,22 +66,24 @@ class Retrainer:
             return
         features = tuple(dict.fromkeys((*features, *student.features)))
         traced = Traced(student.module, [each.student for each in features])
-        result = self._train(step.name, traced, features, self._course.step_batches)
+        result = self._train(step.name, self._course.recipe, traced, features, self._course.step_batches)
         result = result.model_copy(update={"merges": step.merges, **self._verdict(result)})
         self._record(result, student.with_module(traced.write_back()) if result.kept else None, made)
 
     def _after_all(self) -> None:
         """Train all layers until little enough is lost."""
-        features = self.student.features
+        recipe, batches = self._course.finish_recipe, self._course.finish_batches
+        features = self.student.features if recipe.feature else ()
         traced = Traced(self.student.module, [each.student for each in features])
-        batches = self._course.finish_batches
-        result = self._train(FINISH, traced, features, batches)
+        result = self._train(FINISH, recipe, traced, features, batches)
         better = result.accuracy >= result.before
         reason = None if better else "the network before it was better"
         result = result.model_copy(update={"kept": better, "reason": reason})
         self._record(result, self.student.with_module(traced.write_back()) if better else None, None)
 
-    def _train(self, name: str, traced: Traced, features: Sequence[Feature], batches: int) -> StepResult:
+    def _train(
+        self, name: str, recipe: Recipe, traced: Traced, features: Sequence[Feature], batches: int
+    ) -> StepResult:
         course = self._course
         start = TrainingProgress(
             step=len(self.done.results),
@@ -93,7 +96,9 @@ class Retrainer:
             wanted=self._wanted,
             metric=course.metric.name,
         )
-        outcome = StepRun(course, self._network, traced, features, start, self._save).run(self._inside)
+        outcome = StepRun(course, recipe, self._network, traced, features, start, self._save).run(
+            self._inside
+        )
         return StepResult(
             name=name,
             merges=(),
@@ -101,6 +106,7 @@ class Retrainer:
             before=self.accuracy,
             started=outcome.started,
             accuracy=outcome.accuracy,
+            looks=outcome.looks,
             iterations=outcome.iterations,
             epochs=outcome.iterations / course.training.batches_per_epoch,
             seconds=outcome.seconds,

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.retraining.course import Course
 from pipeline.retraining.first_weights import draw_at_random, fit_to_original, new_parameters
 from pipeline.retraining.progress import TrainingProgress
+from pipeline.retraining.recipes import Recipe
 from pipeline.retraining.shown import Shown
 from pipeline.retraining.student import Feature
 from pipeline.retraining.traced import Traced
@@ -23,10 +24,11 @@ LOOKS = 10
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a step: the metric at its start and its end, batches trained on, seconds."""
+    """What came of a step: the metric at its start, its end and every look, batches trained on, seconds."""
 
     started: float
     accuracy: float
+    looks: tuple[tuple[int, float], ...]
     iterations: int
     seconds: float
 
@@ -37,6 +39,7 @@ class StepRun:
     Parameters
     ----------
     course : Course
+    recipe : Recipe
     network : Traced
         The original, for metrics that compare with it.
     student : Traced
@@ -51,16 +54,17 @@ class StepRun:
     def __init__(
         self,
         course: Course,
+        recipe: Recipe,
         network: Traced,
         student: Traced,
         features: Sequence[Feature],
         start: TrainingProgress,
         save: Callable[[dict[str, Any]], None],
     ):
-        self._course, self._network, self._student = course, network, student
+        self._course, self._recipe, self._network, self._student = course, recipe, network, student
         self._start, self._save, self._began = start, save, time.monotonic()
         original = Traced(course.original, [each.original for each in features])
-        self._lesson = Lesson(original, features, course.kinds, course.label_loss, course.recipe)
+        self._lesson = Lesson(original, features, course.kinds, course.label_loss, recipe)
         self._new = new_parameters(student.module, student)
 
     def run(self, inside: dict[str, Any] | None) -> Outcome:
@@ -74,16 +78,18 @@ class StepRun:
         if inside is None:
             self._give_first_weights()
             accuracy = self._accuracy()
-            inside = {"training": None, "started": accuracy, "accuracy": accuracy, "seconds": 0.0}
+            inside = {"training": None, "started": accuracy, "looks": [], "seconds": 0.0}
         training = self._training(inside["training"])
-        accuracy = self._train(training, inside)
+        looks = self._train(training, inside)
         if training.iteration:
             training.finish()
-        return Outcome(inside["started"], accuracy, training.iteration, self._seconds(inside["seconds"]))
+        accuracy = looks[-1][1] if looks else inside["started"]
+        seconds = self._seconds(inside["seconds"])
+        return Outcome(inside["started"], accuracy, tuple(looks), training.iteration, seconds)
 
     def _training(self, state: dict[str, Any] | None) -> Training:
         course = self._course
-        rate = course.settings.learning_rate or course.recipe.learning_rate
+        rate = course.settings.learning_rate or self._recipe.learning_rate
         training = Training(
             self._student,
             self._lesson,
@@ -97,10 +103,11 @@ class StepRun:
             training.restore(state)
         return training
 
-    def _train(self, training: Training, inside: dict[str, Any]) -> float:
-        """The metric at the end."""
+    def _train(self, training: Training, inside: dict[str, Any]) -> list[tuple[int, float]]:
+        """The metric at every look, with the batches trained on before it."""
         course, start = self._course, self._start
-        accuracy, saved_at = inside["accuracy"], time.monotonic()
+        looks, saved_at = [tuple(look) for look in inside["looks"]], time.monotonic()
+        accuracy = looks[-1][1] if looks else inside["started"]
         shown = Shown(course.show, replace(start, iteration=training.iteration, accuracy=accuracy))
         every = course.settings.evaluate_every or max(1, start.iterations // LOOKS)
         with closing(course.training.training(start.batches_before + training.iteration)) as batches:
@@ -109,16 +116,17 @@ class StepRun:
                 if training.iteration % every == 0 or training.iteration == start.iterations:
                     with training.averaged_weights():
                         accuracy = self._accuracy()
+                    looks.append((training.iteration, accuracy))
                 shown.update(training.iteration, losses, accuracy, training.learning_rate)
                 if time.monotonic() - saved_at > course.checkpoint_seconds:
-                    state = {"training": training.state(), "accuracy": accuracy}
+                    state = {"training": training.state(), "looks": looks}
                     self._save({**inside, **state, "seconds": self._seconds(inside["seconds"])})
                     saved_at = time.monotonic()
-        return accuracy
+        return looks
 
     def _give_first_weights(self) -> None:
         seed = self._course.settings.seed + self._start.step
-        if self._new and self._course.recipe.fits:
+        if self._new and self._recipe.fits:
             loader = self._course.calibration
             count = min(CALIBRATION_BATCHES, loader.batches_per_epoch)
             fit_to_original(self._student, self._lesson, [loader.batch(0, i) for i in range(count)], seed)
