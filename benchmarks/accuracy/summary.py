@@ -1,7 +1,8 @@
 """The table from the outcomes: means over the seeds, and the figures that stand for them.
 
-Both recipes may train on as many batches. The ratio of steps asks for the same accuracy: how many of them ours
-needs until the fully merged network is as good as what the paper's recipe ends with, and how many that one took.
+Both recipes may train on as many batches. The ratio of steps asks for the same accuracy: how many of them
+ours needs until the fully merged network is as good as what the paper's recipe ends with, and how many that
+one took.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ MAIN = "googlenet"
 FIGURES = {
     "drop_points": "test accuracy of the original less that of the fully merged network; recipe fitted, mean "
     "over seeds",
-    "steps_ratio": "batches, fitted / paper, until the fully merged network has the validation accuracy that the "
-    "paper's recipe ends with; mean over seeds, null if fitted never has it",
+    "steps_ratio": "batches, fitted / paper, until the fully merged network has the validation accuracy that "
+    "the paper's recipe ends with; mean over seeds, null if fitted never has it",
     "ours_recovered, paper_recovered": "whether the validation accuracy came back to within the budget with "
     "every seed",
     "speedup": "original / fully merged, both tuned with as many trials and timed alternately",

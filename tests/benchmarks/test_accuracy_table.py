@@ -36,6 +36,7 @@ def step(name: str, accuracy: float, iterations: int, *, kept: bool = True) -> S
         before=90,
         started=50,
         accuracy=accuracy,
+        looks=((iterations, accuracy),),
         iterations=iterations,
         epochs=1,
         seconds=10,
@@ -98,7 +99,8 @@ def test_the_program_on_a_few_samples(tmp_path):
 def test_figures_are_means_over_the_seeds():
     found = summary(OUTCOMES)
     assert found["drop_points"] == pytest.approx((0.5 - 0.1) / 2)
-    assert found["steps_ratio"] == pytest.approx((40 / 400 + 100 / 200) / 2)
+    assert found["steps_ratio"] == pytest.approx((40 / 200 + 100 / 200) / 2)
+    assert OUTCOMES[0].iterations_to(89.9) is None
     assert (found["ours_recovered"], found["paper_recovered"]) == (True, False)
     assert found["accuracy"] == pytest.approx({"original": 89, "fitted": 88.8, "paper": 80.5})
     assert found["iterations"] == {"fitted": 70, "paper": 300}
