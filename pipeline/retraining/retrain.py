@@ -33,7 +33,7 @@ from pipeline.retraining.traced import check_samples, kinds_of
 from pipeline.tensorboard import Writer
 from pipeline.torch_threads import torch_threads
 from pipeline.twin import evaluate
-from relay_passes import MergePlan, Planned, Reason, Refusal, all_of, exact_only, make_merges
+from relay_passes import MergePlan, Planned, RankChoice, Reason, Refusal, all_of, exact_only, make_merges
 
 ALL_MERGES = MergeRequest(retraining=True)
 USUAL = Settings()
@@ -122,19 +122,10 @@ def retrain(
         merged = merge_verified(network, replace(request, retraining=True))
         exact = make_merges(network.module, choice=all_of([Planned(merged.plan), exact_only]))
         steps = _steps(network, exact.module, merged.plan, settings)
-        identity = Identity(
-            source_digest=network.source_digest,
-            settings=settings,
-            metric=metric,
-            training=opened.training.name,
-            validation=opened.validation.name,
-            preprocessing=opened.preprocessing,
-            loss=loss,
-            ranks=None if request.decomposition is None else repr(request.decomposition),
-            steps=tuple(step.name for step in steps),
-        )
+        identity = _identity(network, opened, settings, metric, loss, request.decomposition, steps)
         if (finished := find_result(out, identity)) is not None:
             return finished
+        kinds = kinds_of(exact.module, are_classes=metric in CLASS_METRICS)
         course = Course(
             out=out,
             identity=identity,
@@ -143,20 +134,18 @@ def retrain(
             training=_training(opened, settings, processes),
             validation=Loader(opened.validation, settings.batch_size, seed=0, **_place(processes)),
             metric=measure,
-            kinds=kinds_of(exact.module, are_classes=metric in CLASS_METRICS),
-            label_loss=None,
+            kinds=kinds,
+            label_loss=own_loss or label_loss(kinds),
             processes=processes,
             checkpoint_seconds=60 * checkpoint_minutes,
             show=_shown_by_first(processes, show, write_log),
             say=say if processes.is_first else _silent,
         )
-        course = replace(course, label_loss=own_loss or label_loss(course.kinds))
         check_samples(exact.module, _two_samples(course.training))
         retrainer = Retrainer(course, steps)
         retrainer.run()
-        result = _result(network, merged, exact.plan, retrainer, opened)
         if processes.is_first:
-            write_result(out, network, *result)
+            write_result(out, network, *_result(network, merged, exact.plan, retrainer, opened))
             checkpoint.remove(out)
         processes.wait()
         return read_result(out)
@@ -172,6 +161,28 @@ def _steps(network: Network, exact: tvm.IRModule, plan: MergePlan, settings: Set
             "`deeprebirth inspect` lists the merges and why others are refused"
         )
     return steps_of(exact, plan, settings.groups)
+
+
+def _identity(
+    network: Network,
+    data: Data,
+    settings: Settings,
+    metric: str,
+    loss: str | None,
+    ranks: RankChoice | None,
+    steps: tuple[Step, ...],
+) -> Identity:
+    return Identity(
+        source_digest=network.source_digest,
+        settings=settings,
+        metric=metric,
+        training=data.training.name,
+        validation=data.validation.name,
+        preprocessing=data.preprocessing,
+        loss=loss,
+        ranks=None if ranks is None else repr(ranks),
+        steps=tuple(step.name for step in steps),
+    )
 
 
 def _training(data: Data, settings: Settings, processes: Processes) -> Loader:
