@@ -36,8 +36,8 @@ BUDGETS = {
     OURS: {"max_drop": 0.2, "epochs": 0.25, "finish_epochs": 12.0},
     PAPER: {"max_drop": 0.4, "epochs": 14.25 / 9, "finish_epochs": 0.0},
 }
-"""As many epochs for each in GoogLeNet's nine steps; the paper's recipe knows no training after them. Ours ends
-when half of `max_drop` is lost on the validation samples: less than is allowed on the test samples."""
+"""As many epochs for each in GoogLeNet's nine steps; the paper's recipe knows no training after them. Ours
+ends when half of `max_drop` is lost on the validation samples: less than is allowed on the test samples."""
 PACKAGES = ("apache-tvm", "onnxruntime", "torch")
 
 
