@@ -94,10 +94,12 @@ class Lesson:
             There is nothing to learn from.
         """
         recipe, found = self.recipe, {}
-        if wanted is not None:
-            pairs = [(ours.layers[each.student], wanted.layers[each.original]) for each in self.features]
-            of_features, of_outputs = sizes[: len(pairs)], sizes[len(pairs) :]
-            found["feature"] = recipe.feature * feature_loss(pairs, of_features)
+        pairs = [(each.student, each.original) for each in self.features]
+        of_features, of_outputs = sizes[: len(pairs)], sizes[len(pairs) :]
+        if recipe.feature and pairs:
+            values = [(ours.layers[mine], wanted.layers[original]) for mine, original in pairs]
+            found["feature"] = recipe.feature * feature_loss(values, of_features)
+        if recipe.distillation:
             distillation = distillation_loss(ours, wanted, self.kinds, of_outputs)
             found["distillation"] = recipe.distillation * distillation
         if recipe.label and self.label_loss is not None and batch.labels is not None:
