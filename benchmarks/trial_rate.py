@@ -28,10 +28,10 @@ from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
 
 import targets
 import tuning
-from tuning.builder import CandidateBuilder
+from tuning.building.builder import CandidateBuilder
+from tuning.measuring.runner import SessionRunner
 from tuning.prepare import prepare
-from tuning.runner import SessionRunner
-from tuning.search import Search, cost_model
+from tuning.searching.search import Search, cost_model
 
 NETWORK = "inception_v1"
 STOCK_SECONDS = 120.0

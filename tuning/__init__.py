@@ -1,10 +1,10 @@
 """RPC sessions, builder, runner, tuning database, tuner, compiling and measuring."""
 
 from tuning.compiler import Compiled, compile_module
-from tuning.database import Cleaning
+from tuning.devices.session import LocalSession, RemoteSession, RpcConfig, Session
 from tuning.errors import TuningError
-from tuning.measure import Latency, Library, measure, run_remote
-from tuning.session import LocalSession, RemoteSession, RpcConfig, Session
+from tuning.measuring.networks import Latency, Library, measure, run_remote
+from tuning.records.database import Cleaning
 from tuning.tuner import TaskResult, TuningProgress, TuningResult, tune
 
 __all__ = [

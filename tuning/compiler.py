@@ -24,10 +24,10 @@ from tvm import relax
 from tvm.ir import IRModule
 
 from targets import TargetInfo
-from tuning import database as db
 from tuning.errors import TuningError
 from tuning.intrinsics import import_cpu_intrinsics
 from tuning.prepare import prepare
+from tuning.records import database as db
 from tuning.workers import call
 
 LIBRARY = "library.so"

@@ -19,16 +19,16 @@ from tvm.s_tir.meta_schedule.runner import RunnerInput, RunnerResult
 from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
 
 from targets import TargetInfo
-from tuning import database as db
-from tuning.budget import ROUND, TaskState, next_round
-from tuning.builder import CandidateBuilder
-from tuning.database import Cleaning
+from tuning.building.builder import CandidateBuilder
+from tuning.devices.session import Session, require_device
 from tuning.errors import TuningError
 from tuning.interrupts import held_back
+from tuning.measuring.runner import SessionRunner
 from tuning.prepare import prepare
-from tuning.runner import SessionRunner
-from tuning.search import Search, cost_model, teach
-from tuning.session import Session, require_device
+from tuning.records import database as db
+from tuning.records.database import Cleaning
+from tuning.searching.budget import ROUND, TaskState, next_round
+from tuning.searching.search import Search, cost_model, teach
 
 _HEAVY_OPERATORS = ("conv", "matmul", "dense")
 

@@ -6,7 +6,7 @@ import pytest
 
 import targets
 import tuning
-from tuning import database as db
+from tuning.records import database as db
 
 TRIALS = 12
 

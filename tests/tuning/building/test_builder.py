@@ -9,7 +9,7 @@ from tvm import te
 from tvm.s_tir.meta_schedule.builder import BuilderInput
 
 import targets
-from tuning.builder import CandidateBuilder
+from tuning.building.builder import CandidateBuilder
 
 # A compiler that crashes its worker for the second candidate and hangs for the third.
 TREACHEROUS = """#!/bin/sh

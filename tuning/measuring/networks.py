@@ -9,9 +9,9 @@ import numpy as np
 import tvm
 from tvm import relax, rpc
 
-from tuning import session as rpc_session
+from tuning.devices import session as rpc_session
+from tuning.devices.session import RpcConfig, Session
 from tuning.errors import TuningError
-from tuning.session import RpcConfig, Session
 from tuning.workers import call
 
 _WAIT_SECONDS = 60.0

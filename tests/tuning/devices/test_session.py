@@ -13,13 +13,13 @@ import pytest
 
 import targets
 import tuning
-from tuning import session as sessions
+from tuning.devices import session as sessions
 
 
 def serving() -> set[int]:
     """The processes of local trackers and servers that this process started."""
     children = psutil.Process().children(recursive=True)
-    return {child.pid for child in children if "tuning.serve" in child.cmdline()}
+    return {child.pid for child in children if "tuning.devices.serve" in child.cmdline()}
 
 
 def test_the_server_is_registered_under_its_key(session: tuning.LocalSession) -> None:

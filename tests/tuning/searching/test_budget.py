@@ -2,7 +2,7 @@
 
 import pytest
 
-from tuning.budget import ROUND, TaskState, next_round
+from tuning.searching.budget import ROUND, TaskState, next_round
 
 
 def tasks_of_a_network() -> list[TaskState]:

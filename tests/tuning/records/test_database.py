@@ -11,8 +11,8 @@ from tvm.s_tir import meta_schedule as ms
 
 import targets
 import tuning
-from tuning import database as db
-from tuning.search import Search, cost_model
+from tuning.records import database as db
+from tuning.searching.search import Search, cost_model
 
 Lines = list[str]
 

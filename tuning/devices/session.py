@@ -131,7 +131,7 @@ class LocalSession:
             "TVM_BIND_THREADS": "0",
         }
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tuning.serve", role, *arguments],
+            [sys.executable, "-P", "-m", "tuning.devices.serve", role, *arguments],
             env=environment,
             start_new_session=True,
             stdin=subprocess.PIPE,

@@ -9,7 +9,7 @@ from tvm.script import tirx as T
 
 import targets
 import tuning
-from tuning import session as sessions
+from tuning.devices import session as sessions
 
 
 @pytest.fixture(scope="module")

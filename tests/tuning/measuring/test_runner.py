@@ -11,7 +11,7 @@ from tvm.script import tirx as T
 
 import targets
 import tuning
-from tuning.runner import SessionRunner
+from tuning.measuring.runner import SessionRunner
 
 Measurable = Callable[[tvm.tirx.PrimFunc], RunnerInput]
 

@@ -16,9 +16,9 @@ from tvm.s_tir.meta_schedule.runner import RunnerResult
 from tvm.s_tir.meta_schedule.search_strategy import EvolutionarySearch, MeasureCandidate
 
 from targets import TargetInfo
-from tuning.budget import ROUND
-from tuning.database import trace_key
 from tuning.intrinsics import import_cpu_intrinsics
+from tuning.records.database import trace_key
+from tuning.searching.budget import ROUND
 
 _FIRST_SAMPLES = 32
 _POPULATION = 64

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tvm.s_tir.meta_schedule.runner import EvaluatorConfig, RunnerInput, RunnerResult, rpc_runner
 
-from tuning import session
-from tuning.session import RpcConfig
+from tuning.devices import session
+from tuning.devices.session import RpcConfig
 from tuning.workers import Call, Outcome, WorkerPool
 
 TRIAL_SECONDS = 15.0

@@ -1,0 +1,1 @@
+"""Building candidates, in processes of this machine or of others."""

@@ -1,0 +1,1 @@
+"""The tuning database: reading it safely, joining several, banning wrong records."""

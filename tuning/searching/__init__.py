@@ -1,0 +1,1 @@
+"""What is tried: the search for candidates, and which task gets how many trials."""
