@@ -30,7 +30,7 @@ def main() -> None:
         return
 
 
-def _answer(call: "tuning.workers.Call") -> bytes:
+def _answer(call: "tuning.worker.Call") -> bytes:
     try:
         return pickle.dumps((call.function(*call.arguments), None))
     except Exception as error:

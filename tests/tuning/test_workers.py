@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from tuning.workers import Call, WorkerPool, call
+from tuning.worker import Call
+from tuning.workers import WorkerPool, call
 
 
 @pytest.fixture
@@ -62,13 +63,36 @@ def test_an_idle_worker_that_died_is_replaced() -> None:
     assert second.value != first.value
 
 
+def test_calls_that_were_not_made_are_cancelled_when_the_pool_is_closed() -> None:
+    with WorkerPool(size=1) as pool:
+        futures = [pool.submit(Call(time.sleep, (600,), 600)) for _ in range(3)]
+        while not futures[0].running():
+            pass
+    assert futures[0].result().cause is not None
+    assert [future.cancelled() for future in futures[1:]] == [True, True]
+    assert pool.submit(Call(abs, (1,), 30)).cancelled()
+
+
+def test_a_pool_grows_and_shrinks() -> None:
+    with WorkerPool(size=0) as pool:
+        waiting = pool.submit(Call(abs, (-1,), 30))
+        assert not waiting.running()
+        pool.resize(3)
+        assert waiting.result(60).value == 1
+        pool.resize(0)
+        later = pool.submit(Call(abs, (-2,), 30))
+        pool.resize(1)
+        assert later.result(60).value == 2
+
+
 def test_workers_are_not_in_the_terminals_process_group() -> None:
     assert call(os.getsid, 0, seconds=30).value != os.getsid(0)
 
 
 def test_workers_end_with_their_parent() -> None:
     program = (
-        "import os, signal; from tuning.workers import Call, WorkerPool; pool = WorkerPool(1);"
+        "import os, signal; from tuning.worker import Call; from tuning.workers import WorkerPool;"
+        "pool = WorkerPool(1);"
         "print(pool.run([Call(os.getpid, (), 60)])[0].value, flush=True);"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

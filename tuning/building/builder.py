@@ -15,7 +15,8 @@ from tvm.ir import IRModule
 from tvm.s_tir.meta_schedule.builder import BuilderInput, BuilderResult
 from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock
 
-from tuning.workers import Call, Outcome, WorkerPool
+from tuning.worker import Call, Outcome
+from tuning.workers import WorkerPool
 
 BUILD_SECONDS = 30.0
 _BUILDS_PER_WORKER = 200

@@ -12,7 +12,8 @@ from tvm.s_tir.meta_schedule.runner import EvaluatorConfig, RunnerInput, RunnerR
 
 from tuning.devices import session
 from tuning.devices.session import RpcConfig
-from tuning.workers import Call, Outcome, WorkerPool
+from tuning.worker import Call, Outcome
+from tuning.workers import WorkerPool
 
 TRIAL_SECONDS = 15.0
 RETURN_SECONDS = 60.0
