@@ -1,7 +1,8 @@
 """RPC sessions, builder, runner, tuning database, tuner, compiling and measuring."""
 
 from tuning.compiler import Compiled, compile_module
-from tuning.devices.session import LocalSession, RemoteSession, RpcConfig, Session
+from tuning.devices.session import LocalSession, RemoteSession, Session
+from tuning.devices.tracker import RpcConfig
 from tuning.errors import TuningError
 from tuning.measuring.networks import Latency, Library, measure, run_remote
 from tuning.records.database import Cleaning

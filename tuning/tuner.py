@@ -20,7 +20,8 @@ from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
 
 from targets import TargetInfo
 from tuning.building.builder import CandidateBuilder
-from tuning.devices.session import Session, require_device
+from tuning.devices.session import Session
+from tuning.devices.tracker import require_device
 from tuning.errors import TuningError
 from tuning.interrupts import held_back
 from tuning.measuring.runner import SessionRunner

@@ -9,8 +9,9 @@ import numpy as np
 import tvm
 from tvm import relax, rpc
 
-from tuning.devices import session as rpc_session
-from tuning.devices.session import RpcConfig, Session
+from tuning.devices import tracker
+from tuning.devices.session import Session
+from tuning.devices.tracker import RpcConfig
 from tuning.errors import TuningError
 from tuning.workers import call
 
@@ -115,7 +116,7 @@ def measure_here(
     device_type: str,
 ) -> dict[str, list[float]]:
     """Do what ``measure`` says, in this process; return milliseconds."""
-    remote = rpc_session.request(config, _WAIT_SECONDS, seconds)
+    remote = tracker.request(config, _WAIT_SECONDS, seconds).remote
     device = remote.device(device_type, 0)
     evaluators = {}
     for number, (name, library) in enumerate(libraries.items()):
@@ -132,7 +133,7 @@ def run_here(
     config: RpcConfig, library: Library, inputs: list[np.ndarray], seconds: float, device_type: str
 ) -> list[np.ndarray]:
     """Do what ``run_remote`` says, in this process."""
-    remote = rpc_session.request(config, _WAIT_SECONDS, seconds)
+    remote = tracker.request(config, _WAIT_SECONDS, seconds).remote
     machine = _upload(remote, remote.device(device_type, 0), "network.so", library, inputs)
     machine.invoke_stateful("main")
     outputs = machine.get_outputs("main")
@@ -158,7 +159,7 @@ def _upload(
 
 def _on_device(function: Callable[..., Any], arguments: tuple[Any, ...], seconds: float) -> Any:
     """Call a function that uses the device, in a process of its own."""
-    rpc_session.require_device(arguments[0])
+    tracker.require_device(arguments[0])
     outcome = call(function, *arguments, seconds=seconds + _WAIT_SECONDS + _GRACE_SECONDS)
     if outcome.cause is None:
         return outcome.value

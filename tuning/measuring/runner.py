@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tvm.s_tir.meta_schedule.runner import EvaluatorConfig, RunnerInput, RunnerResult, rpc_runner
 
-from tuning.devices import session
-from tuning.devices.session import RpcConfig
+from tuning.devices import tracker
+from tuning.devices.tracker import RpcConfig
 from tuning.worker import Call, Outcome
 from tuning.workers import WorkerPool
 
@@ -83,7 +83,7 @@ class SessionRunner:
         bound = self._trial_seconds + _WAIT_SECONDS + _TRANSFER_SECONDS
         outcome = self._pool.run([Call(measure_candidate, arguments, bound)])[0]
         if outcome.cause is not None:
-            session.wait_for_device(self._config, self._return_seconds)
+            tracker.wait_for_device(self._config, self._return_seconds)
         return outcome
 
     def _broke(self, outcome: Outcome) -> bool:
@@ -100,7 +100,7 @@ def measure_candidate(
     config: RpcConfig, trial_seconds: float, path: str, device_type: str, args_info: tuple
 ) -> list[float]:
     """Measure the library ``path`` on a fresh session and return its run times in seconds."""
-    remote = session.request(config, _WAIT_SECONDS, trial_seconds)
+    remote = tracker.request(config, _WAIT_SECONDS, trial_seconds).remote
     device = remote.device(device_type, 0)
     name = Path(path).name
     try:

@@ -13,7 +13,7 @@ import pytest
 
 import targets
 import tuning
-from tuning.devices import session as sessions
+from tuning.devices import tracker
 
 
 def serving() -> set[int]:
@@ -23,7 +23,7 @@ def serving() -> set[int]:
 
 
 def test_the_server_is_registered_under_its_key(session: tuning.LocalSession) -> None:
-    assert sessions.served_keys(session.rpc_config) == {"local": 1}
+    assert tracker.served_keys(session.rpc_config) == {"local": 1}
     assert session.threads == targets.find("host").threads
 
 
@@ -36,7 +36,7 @@ def test_a_key_nobody_serves_is_told_with_the_keys_there_are(session: tuning.Loc
         pass
     assert "\n" not in str(error.value)
     with pytest.raises(tuning.TuningError, match="no device serves the key 'phone'"):
-        sessions.request(tuning.RpcConfig(config.host, config.port, "phone"), 5, 5)
+        tracker.request(tuning.RpcConfig(config.host, config.port, "phone"), 5, 5)
 
 
 def test_a_remote_session_finds_the_device(session: tuning.LocalSession) -> None:
@@ -46,9 +46,9 @@ def test_a_remote_session_finds_the_device(session: tuning.LocalSession) -> None
 
 
 def test_a_device_in_use_is_told_in_time(session: tuning.LocalSession) -> None:
-    held = sessions.request(session.rpc_config, 30, 60)
+    held = tracker.request(session.rpc_config, 30, 60).remote
     with pytest.raises(tuning.TuningError, match=r"'local' was not free within 0\.2 s"):
-        sessions.request(session.rpc_config, 0.2, 5)
+        tracker.request(session.rpc_config, 0.2, 5)
     del held
 
 
@@ -58,10 +58,10 @@ def test_no_tracker_and_no_tvm_tracker_are_told() -> None:
         greeter = threading.Thread(target=lambda: other.accept()[0].sendall(b"SSH-2.0"))
         greeter.start()
         with pytest.raises(tuning.TuningError, match="not a TVM RPC tracker"):
-            sessions.served_keys(config)
+            tracker.served_keys(config)
         greeter.join(10)
     with pytest.raises(tuning.TuningError, match=r"no tracker answers at 127\.0\.0\.1"):
-        sessions.served_keys(config)
+        tracker.served_keys(config)
 
 
 def test_leaving_by_an_exception_ends_both_processes(host: targets.TargetInfo) -> None:

@@ -9,7 +9,7 @@ from tvm.script import tirx as T
 
 import targets
 import tuning
-from tuning.devices import session as sessions
+from tuning.devices import tracker
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_code_runs_on_as_many_threads_as_the_session_says(
     path = tmp_path / "threads.so"
     tvm.tirx.build(tvm.IRModule({"main": thread_ids}), target=host.target()).export_library(str(path))
     with tuning.LocalSession(host, threads=threads) as session:
-        remote = sessions.request(session.rpc_config, 30, 30)
+        remote = tracker.request(session.rpc_config, 30, 30).remote
         remote.upload(str(path))
         ids = tvm.runtime.tensor(np.zeros(2, "int64"), remote.cpu())
         remote.load_module(path.name)["main"](ids)
