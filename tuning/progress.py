@@ -1,13 +1,33 @@
-"""Where tuning is: what the live view shows, and what a session's log keeps as JSON lines."""
+"""Where tuning is: what the live view shows, and what a session's log keeps as JSON lines.
 
-from typing import Literal
+Numbers have bounds, so that whatever is computed from those of a damaged log is finite; texts are one line of
+at most `LONGEST_TEXT` letters that can be encoded.
+"""
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveFloat
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from tuning.failures import Cause
 
+LONGEST_TEXT = 1000
+
 Stage = Literal["search", "build", "measure", "check", "idle"]
 DeviceStatus = Literal["free", "measuring", "cooling down", "gone"]
+Subject = Literal["device", "throttling", "banned", "other"]
+
+
+def _one_line(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    line = " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+    return line if len(line) <= LONGEST_TEXT else f"{line[: LONGEST_TEXT - 3]}..."
+
+
+Text = Annotated[str, BeforeValidator(_one_line)]
+Count = Annotated[int, Field(ge=0, le=1 << 53)]
+Amount = Annotated[float, Field(ge=0, le=1e18)]
+Positive = Annotated[float, Field(ge=1e-18, le=1e18)]
 
 
 class _Record(BaseModel):
@@ -22,12 +42,12 @@ class TaskProgress(_Record):
     as it has stopped gaining or has nothing new to try.
     """
 
-    name: str
-    weight: NonNegativeInt
-    flop: NonNegativeFloat
-    trials: NonNegativeInt
-    failed: NonNegativeInt
-    best_us: PositiveFloat | None = None
+    name: Text
+    weight: Count
+    flop: Amount
+    trials: Count
+    failed: Count
+    best_us: Positive | None = None
     stopped: bool = False
 
     @property
@@ -44,10 +64,10 @@ class TaskProgress(_Record):
 class DeviceProgress(_Record):
     """A device, what it does now, and the trials it made in this session."""
 
-    address: str
+    address: Text
     status: DeviceStatus
-    trials: NonNegativeInt = 0
-    failed: NonNegativeInt = 0
+    trials: Count = 0
+    failed: Count = 0
 
 
 class TuningProgress(_Record):
@@ -61,63 +81,72 @@ class TuningProgress(_Record):
     """
 
     kind: Literal["progress"] = "progress"
-    at: NonNegativeFloat
+    at: Amount
     tasks: tuple[TaskProgress, ...]
-    current: NonNegativeInt | None = None
-    trials_done: NonNegativeInt
-    trials_total: NonNegativeInt | None
-    failures: dict[Cause, NonNegativeInt] = {}
+    current: Count | None = None
+    trials_done: Count
+    trials_total: Count | None
+    failures: dict[Cause, Count] = {}
     devices: tuple[DeviceProgress, ...] = ()
-    best_ms: PositiveFloat | None = None
-    seconds_left: NonNegativeFloat | None = None
-    stages: dict[Stage, NonNegativeFloat] = {}
-    peak_gflops: PositiveFloat | None = None
+    best_ms: Positive | None = None
+    seconds_left: Amount | None = None
+    stages: dict[Stage, Amount] = {}
+    peak_gflops: Positive | None = None
 
 
 class SessionStarted(_Record):
-    """The first line of a session's log."""
+    """The first line of a session.
+
+    `time` is when it began (ISO 8601, with the zone); `trials` or `time_budget` (seconds) is its budget;
+    `reused` counts the trials of this network that the database held before.
+    """
 
     kind: Literal["started"] = "started"
-    time: str
-    network: str
-    target: str
-    measured_on: str
+    time: Text
+    network: Text
+    target: Text
+    measured_on: Text
     emulated: bool
-    versions: dict[str, str]
-    trials: NonNegativeInt | None
-    time_budget: PositiveFloat | None
-    reused: NonNegativeInt
+    versions: dict[Text, Text]
+    trials: Count | None
+    time_budget: Positive | None
+    reused: Count
 
 
 class Trial(_Record):
     """One trial, in seconds since the session began; `seconds` are its run times, `cause` why it has none."""
 
     kind: Literal["trial"] = "trial"
-    at: NonNegativeFloat
-    task: str
-    seconds: tuple[PositiveFloat, ...] = ()
+    at: Amount
+    task: Text
+    seconds: tuple[Positive, ...] = ()
     cause: Cause | None = None
-    detail: str = ""
-    device: str | None = None
-    outliers: NonNegativeInt = 0
+    detail: Text = ""
+    device: Text | None = None
+    outliers: Count = 0
     steady: bool = True
 
 
 class Note(_Record):
-    """A line that the user was told: a device that left or came back, throttling, a banned schedule."""
+    """A line that the user was told.
+
+    `about` is "device" for one that left or came back, "throttling" for one that got slower, "banned" for a
+    schedule that computes something wrong.
+    """
 
     kind: Literal["note"] = "note"
-    at: NonNegativeFloat
-    text: str
+    at: Amount
+    text: Text
+    about: Subject = "other"
 
 
 class SessionEnded(_Record):
-    """The last line of a session's log; a log without one is of a session that was killed."""
+    """The last line of a session; one without it was killed, or is not done yet."""
 
     kind: Literal["ended"] = "ended"
-    at: NonNegativeFloat
+    at: Amount
     reason: Literal["trials made", "time spent", "nothing left to try", "interrupted", "failed"]
-    detail: str = ""
+    detail: Text = ""
 
 
 Line = SessionStarted | Trial | TuningProgress | Note | SessionEnded
