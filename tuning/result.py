@@ -1,0 +1,92 @@
+"""What tuning is allowed to spend, and what it found."""
+
+from dataclasses import dataclass
+
+from tuning.errors import TuningError
+from tuning.failures import Cause
+from tuning.records.database import Cleaning
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When tuning ends: after so many trials of this network, or after so many seconds, whichever is first.
+
+    Trials that the database holds count; seconds are those of this session.
+
+    Raises
+    ------
+    TuningError
+        If neither is given, or one is not positive.
+    """
+
+    trials: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [limit for limit in (self.trials, self.seconds) if limit is not None]
+        if not given:
+            raise TuningError("tuning needs an end: give a number of trials, or seconds")
+        if min(given) <= 0:
+            raise TuningError("a number of trials, or of seconds, is at least 1")
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What tuning found for one task.
+
+    Attributes
+    ----------
+    name : str
+        The TIR function's name.
+    weight : int
+        How often the network calls it.
+    trials, failed : int
+        Candidates measured, earlier runs included, and how many of them failed.
+    best_us : float or None
+        Microseconds of the best schedule; None if there is none.
+    """
+
+    name: str
+    weight: int
+    trials: int
+    failed: int
+    best_us: float | None
+
+
+@dataclass(frozen=True)
+class TuningResult:
+    """What tuning did.
+
+    Attributes
+    ----------
+    tasks : tuple of TaskResult
+        In the order of the network's tasks.
+    trials_measured, trials_reused : int
+        Trials made this time, and those the database held before.
+    failures : dict of Cause to int
+        How many trials of this time failed for each cause.
+    banned : tuple of str
+        Tasks whose fastest schedule computed something else than the untuned function; another one is used.
+    not_compared : tuple of str
+        Tasks whose schedule could not be compared with the untuned function.
+    outliers, unsteady : int
+        Run times that were left out, and trials whose times did not settle.
+    cleaning : Cleaning
+        What was left out of the database when it was read.
+    seconds : float
+        How long it took.
+    stages : dict of str to float
+        Seconds in which each stage had something to do.
+    """
+
+    tasks: tuple[TaskResult, ...]
+    trials_measured: int
+    trials_reused: int
+    failures: dict[Cause, int]
+    banned: tuple[str, ...]
+    not_compared: tuple[str, ...]
+    outliers: int
+    unsteady: int
+    cleaning: Cleaning
+    seconds: float
+    stages: dict[str, float]

@@ -1,0 +1,121 @@
+"""The tasks of a network, each with its search and what the database knows of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tvm.ir import IRModule
+from tvm.s_tir import meta_schedule as ms
+from tvm.s_tir.analysis import estimate_tir_flops
+from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
+
+from targets import TargetInfo
+from tuning.errors import TuningError
+from tuning.prepare import prepare
+from tuning.progress import TaskProgress
+from tuning.records import database as db
+from tuning.searching.budget import TaskState
+from tuning.searching.search import Search
+
+_HEAVY_OPERATORS = ("conv", "matmul", "dense")
+
+
+@dataclass
+class Task:
+    """A function that the network calls.
+
+    Attributes
+    ----------
+    name : str
+        The TIR function's name.
+    search : Search
+    workload : Workload
+        Its function as the database knows it.
+    state : TaskState
+        What the choice of the next round is made from.
+    failed : int
+        Trials without a time, those of earlier runs included.
+    known : set of str
+        Keys of the schedules that are not to be measured: measured, under way, or banned.
+    recalled : list of TuningRecord
+        Its records of earlier runs.
+    """
+
+    name: str
+    search: Search
+    workload: ms.database.Workload
+    state: TaskState
+    failed: int = 0
+    known: set[str] = field(default_factory=set)
+    recalled: list[ms.database.TuningRecord] = field(default_factory=list)
+
+    def begin(self, candidates: Sequence[MeasureCandidate]) -> None:
+        """Take note of trials that are under way from now on."""
+        self.known |= {db.trace_key(each.sch.trace) for each in candidates}
+        self.state.pending += len(candidates)
+
+    def end(self, seconds: float | None) -> None:
+        """Take in the time of a trial that was under way; None if it failed."""
+        self.state.pending -= 1
+        self._note(seconds)
+
+    def recall(self, record: ms.database.TuningRecord) -> None:
+        """Take in a trial of an earlier run."""
+        self.recalled.append(record)
+        self.known.add(db.trace_key(record.trace))
+        self._note(db.best_seconds(record.run_secs))
+
+    def progress(self) -> TaskProgress:
+        """Return what is shown of it."""
+        state, best = self.state, self.state.best_seconds
+        return TaskProgress(
+            name=self.name,
+            weight=state.weight,
+            flop=state.flop,
+            trials=state.trials,
+            failed=self.failed,
+            best_us=None if best is None else best * 1e6,
+            stopped=state.exhausted,
+        )
+
+    def _note(self, seconds: float | None) -> None:
+        self.state.note(seconds)
+        self.failed += seconds is None
+
+
+def tasks_of(
+    module: IRModule, target: TargetInfo, database: ms.database.Database, model: ms.CostModel, seed: int
+) -> list[Task]:
+    """Extract the tasks of a network and tell each what the database knows of it.
+
+    Raises
+    ------
+    TuningError
+        If the network calls no functions.
+    """
+    tvm_target = target.target()
+    extracted = ms.relax_integration.extract_tasks(
+        prepare(module, tvm_target), tvm_target, module_equality=db.MODULE_EQUALITY
+    )
+    if not extracted:
+        raise TuningError("the network has nothing to tune: it calls no functions")
+    seeds = ms.utils.fork_seed(seed, len(extracted))
+    tasks = [_task(each, target, database, model, own) for each, own in zip(extracted, seeds, strict=True)]
+    _recall(tasks, database)
+    return tasks
+
+
+def _task(extracted: ms.ExtractedTask, target: TargetInfo, database: Any, model: Any, seed: int) -> Task:
+    name, module = extracted.task_name, extracted.dispatched[0]
+    heavy = any(word in name for word in _HEAVY_OPERATORS)
+    state = TaskState(int(extracted.weight), float(estimate_tir_flops(module)), heavy)
+    search = Search(module, target, seed, heavy, database, model)
+    return Task(name, search, database.commit_workload(module), state)
+
+
+def _recall(tasks: list[Task], database: ms.database.Database) -> None:
+    by_workload = {task.workload: task for task in tasks}
+    for record in database.get_all_tuning_records():
+        task = by_workload.get(record.workload)
+        if task is not None:
+            task.recall(record)
