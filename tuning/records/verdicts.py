@@ -1,0 +1,167 @@
+"""Verdicts: which schedules were compared with the untuned function on a device, and what was found.
+
+They stand in a file of JSON lines in the target's directory, one line a schedule, and are only ever added.
+The key is the workload's structural hash and the trace's key. A schedule that was wrong once stays banned,
+whatever is found later: it is never measured again and never compiled.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm.s_tir import meta_schedule as ms
+
+from tuning.errors import TuningError
+from tuning.records import lines
+from tuning.records.keys import trace_key
+
+VERDICTS = "verdicts.json"
+
+
+class Judgement(StrEnum):
+    """What comparing a schedule with the untuned function gave."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    NOT_COMPARED = "not compared"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judgement and the numbers behind it.
+
+    Attributes
+    ----------
+    judgement : Judgement
+    difference : float or None
+        The largest absolute difference, relative to the largest magnitude of the untuned function's output;
+        None if there is no such number.
+    tolerance : float or None
+        Up to which difference it is right; None if none was needed.
+    detail : str
+        Why there is no difference, in words.
+    """
+
+    judgement: Judgement
+    difference: float | None = None
+    tolerance: float | None = None
+    detail: str = ""
+
+    def __str__(self) -> str:
+        if self.detail or self.difference is None:
+            return f"{self.judgement}: {self.detail}" if self.detail else str(self.judgement)
+        return f"{self.judgement}: differs by {self.difference:.3g}, allowed are {self.tolerance:.3g}"
+
+
+Key = tuple[str, str]
+
+
+class Verdicts:
+    """The verdicts of a directory; ``add`` writes into its file.
+
+    Attributes
+    ----------
+    bad_lines : tuple of str
+        Lines of the file that are no verdicts.
+    """
+
+    def __init__(self, path: Path, known: dict[Key, Verdict], bad_lines: Iterable[str] = ()) -> None:
+        self._path = path
+        self._known = known
+        self.bad_lines = tuple(bad_lines)
+
+    def verdict_of(self, workload: ms.database.Workload, trace: tvm.s_tir.Trace) -> Verdict | None:
+        """Return what is known of a schedule; None if it was never compared."""
+        return self._known.get((hash_of(workload), trace_key(trace)))
+
+    def add(self, workload: ms.database.Workload, trace: tvm.s_tir.Trace, verdict: Verdict) -> None:
+        """Keep a verdict, in the file too; one that a schedule is wrong is final.
+
+        Raises
+        ------
+        TuningError
+            If the file cannot be written.
+        """
+        self.add_all([((hash_of(workload), trace_key(trace)), verdict)])
+
+    def add_all(self, verdicts: Iterable[tuple[Key, Verdict]]) -> None:
+        """Keep verdicts of schedules that are given by their keys; those that change nothing are left out."""
+        for key, verdict in verdicts:
+            if self._known.get(key) != verdict and not self.is_banned(key):
+                self._write(_line(key, verdict))
+                self._known[key] = verdict
+
+    def banned(self, workload: ms.database.Workload) -> frozenset[str]:
+        """Return the trace keys of a workload's schedules that are wrong."""
+        return frozenset(trace for digest, trace in self.bans if digest == hash_of(workload))
+
+    def is_banned(self, key: Key) -> bool:
+        """Tell whether a schedule is wrong."""
+        return key in self._known and self._known[key].judgement is Judgement.WRONG
+
+    @property
+    def bans(self) -> dict[Key, Verdict]:
+        """The schedules that are wrong."""
+        return {key: verdict for key, verdict in self._known.items() if self.is_banned(key)}
+
+    def lines(self) -> Iterator[str]:
+        """Return a line for each schedule, without those that were replaced or are no verdicts."""
+        return (_line(key, verdict) for key, verdict in self._known.items())
+
+    def _write(self, line: str) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            lines.append(self._path, line)
+        except OSError as error:
+            raise TuningError(f"cannot write the verdicts {self._path}: {error.strerror or error}") from None
+
+
+def read(folder: Path) -> Verdicts:
+    """Read the verdicts of a target's directory; without a file there are none."""
+    known: dict[Key, Verdict] = {}
+    bad: list[str] = []
+    for line in lines.read(folder / VERDICTS):
+        entry = _entry(line)
+        if entry is None:
+            bad.append(line)
+        elif entry[0] not in known or known[entry[0]].judgement is not Judgement.WRONG:
+            known[entry[0]] = entry[1]
+    return Verdicts(folder / VERDICTS, known, bad)
+
+
+def hash_of(workload: ms.database.Workload) -> str:
+    """Return a workload's structural hash, as TVM writes it."""
+    return str(workload.as_json()[0])
+
+
+def _line(key: Key, verdict: Verdict) -> str:
+    fields = {
+        "workload": key[0],
+        "trace": key[1],
+        "verdict": verdict.judgement.value,
+        "difference": verdict.difference,
+        "tolerance": verdict.tolerance,
+        "detail": verdict.detail,
+    }
+    return lines.dump({name: value for name, value in fields.items() if value not in (None, "")})
+
+
+def _entry(line: str) -> tuple[Key, Verdict] | None:
+    match lines.parse(line):
+        case {"workload": str(workload), "trace": str(trace), "verdict": str(judgement), **rest} if (
+            judgement in set(Judgement)
+            and _is_amount(rest.get("difference"))
+            and _is_amount(rest.get("tolerance"))
+        ):
+            detail = str(rest.get("detail", ""))
+            verdict = Verdict(Judgement(judgement), rest.get("difference"), rest.get("tolerance"), detail)
+            return (workload, trace), verdict
+    return None
+
+
+def _is_amount(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and math.isfinite(value) and value >= 0)
