@@ -1,16 +1,18 @@
 """A number of worker processes that share the calls given to them.
 
-A worker lives on from call to call (starting one costs TVM's import) and is replaced after a number of
-calls, because TVM's compiler leaks memory, and after a crash or a time-out. Each has a thread that waits for
-it, so that calls are made while the caller does something else.
+A worker lives on from call to call and is replaced after a number of calls, because TVM's compiler leaks
+memory, and after a crash or a time-out. Each has a thread that waits for it, so that calls are made while the
+caller does something else; the thread starts it before the first call comes.
 """
 
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Self
 
+from tuning.errors import TuningError
 from tuning.worker import Call, Outcome, Worker
 
 _FOREVER = 1 << 30
@@ -101,6 +103,8 @@ class WorkerPool:
     def _serve(self, seat: int) -> None:
         """Make calls, one after the other, until there are fewer seats than this one's number."""
         worker: Worker | None = None
+        with suppress(TuningError):  # a call that comes tries again, and tells it
+            worker = self._usable(seat, None)
         while (job := self._next(seat)) is not None:
             call, future = job
             if not future.set_running_or_notify_cancel():
@@ -128,7 +132,7 @@ class WorkerPool:
         fresh = Worker()
         with self._changed:
             self._workers[seat] = fresh
-            if seat >= self._size:
+            if self._closed:
                 fresh.kill()
         return fresh
 
