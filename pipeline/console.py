@@ -17,13 +17,17 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.report.tables import duration, metric_value, milliseconds, printable
+from pipeline.tuning_view import Fall, share_done, tuning_line, tuning_lines
 
 if TYPE_CHECKING:
     from pipeline.retraining.progress import TrainingProgress
+    from tuning.progress import TuningProgress as TuningState
     from tuning.tuner import TuningProgress
 
 LINES = 20
 NAME_WIDTH = 60
+LEAST_VIEW = 18
+"""Lines that the state of tuning gets before the stages that ended get any."""
 
 
 class Display(Protocol):
@@ -34,6 +38,9 @@ class Display(Protocol):
 
     def tuning(self, update: "TuningProgress") -> None:
         """Show how far tuning is."""
+
+    def tuning_state(self, update: "TuningState") -> None:
+        """Show how far a tuning session is."""
 
     def training(self, update: "TrainingProgress") -> None:
         """Show how far retraining is."""
@@ -73,6 +80,10 @@ class Progress:
         """Tell how far tuning is."""
         self._display.tuning(update)
 
+    def tuning_state(self, update: "TuningState") -> None:
+        """Tell how far a tuning session is."""
+        self._display.tuning_state(update)
+
     def training(self, update: "TrainingProgress") -> None:
         """Tell how far retraining is."""
         self._display.training(update)
@@ -99,6 +110,9 @@ class Silence:
         """Show nothing."""
 
     def tuning(self, update: "TuningProgress") -> None:
+        """Show nothing."""
+
+    def tuning_state(self, update: "TuningState") -> None:
         """Show nothing."""
 
     def training(self, update: "TrainingProgress") -> None:
@@ -128,6 +142,13 @@ class PlainLines:
         """Print a line if enough trials were measured since the last one."""
         if self._is_due(0, update.trials_done, update.trials_total):
             self._print("  " + ", ".join((_task(update), _trials(update), _best(update), _left(update))))
+
+    def tuning_state(self, update: "TuningState") -> None:
+        """Print a line if enough of the budget was spent since the last one, or else each minute."""
+        share = share_done(update)
+        done = int(update.at / 60) if share is None else int(LINES * share)
+        if self._is_due(0, done, LINES):
+            self._print(f"  {tuning_line(update)}")
 
     def training(self, update: "TrainingProgress") -> None:
         """Print a line if a step begins, or enough batches were trained on since the last one."""
@@ -162,6 +183,8 @@ class LiveDisplay:
         self._stage: str | None = None
         self._since = time.monotonic()
         self._state: Table | None = None
+        self._tuning: TuningState | None = None
+        self._fall = Fall()
         self._spinner = Spinner("dots")
 
     def stage(self, name: str) -> None:
@@ -169,11 +192,18 @@ class LiveDisplay:
         if self._stage is not None:
             self._ended.append((self._stage, time.monotonic() - self._since))
         self._stage, self._since, self._state = name, time.monotonic(), None
+        self._tuning, self._fall = None, Fall()
 
     def tuning(self, update: "TuningProgress") -> None:
         """Show the newest state of tuning."""
         parts = (_trials(update), _best(update), _left(update))
         self._state = _state(_task(update), update.trials_done, update.trials_total, ", ".join(parts))
+
+    def tuning_state(self, update: "TuningState") -> None:
+        """Show the newest state of a tuning session."""
+        self._tuning = update
+        if update.best_ms is not None:
+            self._fall.add(update.at, update.best_ms)
 
     def training(self, update: "TrainingProgress") -> None:
         """Show the newest state of retraining."""
@@ -191,17 +221,30 @@ class LiveDisplay:
         )
 
     def _render(self) -> Group:
+        width, height = self._console.size
+        ended = self._ended
+        if self._tuning is not None:
+            ended = ended[max(len(ended) - max(height - LEAST_VIEW, 0), 0) :]
         lines: list[object] = [
-            Text.assemble(("  done ", "green"), name, (f"  {duration(seconds)}", "dim"))
-            for name, seconds in self._ended
+            _cut(width, ("  done ", "green"), name, (f"  {duration(seconds)}", "dim"))
+            for name, seconds in ended
         ]
         if self._stage is not None:
             elapsed = duration(time.monotonic() - self._since)
-            self._spinner.update(text=Text.assemble((self._stage, "bold"), (f"  {elapsed}", "dim")))
+            self._spinner.update(text=_cut(width - 2, (self._stage, "bold"), (f"  {elapsed}", "dim")))
             lines.append(self._spinner)
+        if self._tuning is not None:
+            lines += tuning_lines(self._tuning, self._fall, width, height - len(lines) - 1)
         if self._state is not None:
             lines.append(self._state)
         return Group(*lines)
+
+
+def _cut(width: int, *parts: str | tuple[str, str]) -> Text:
+    """Put together a line that is not broken in two."""
+    line = Text.assemble(*parts, no_wrap=True)
+    line.truncate(max(width, 1), overflow="ellipsis")
+    return line
 
 
 def _state(title: str, done: int, total: int, *lines: str) -> Table:

@@ -77,7 +77,8 @@ class TuningProgress(_Record):
     `trials_done` counts what the database holds of this network, `trials_total` is None when seconds are the
     budget. `failures` are those of this session. `best_ms` is milliseconds of the whole network with the best
     schedules so far, None until every task has one. `stages` are seconds that each stage had something to do,
-    `idle` those in which no device had. `peak_gflops` is what the device was measured to reach.
+    `idle` those in which no device had. `peak_gflops` is what the device was measured to reach. `measured_on`
+    is the device in words, for whoever shows a time; `emulated` is said beside it.
     """
 
     kind: Literal["progress"] = "progress"
@@ -92,6 +93,8 @@ class TuningProgress(_Record):
     seconds_left: Amount | None = None
     stages: dict[Stage, Amount] = {}
     peak_gflops: Positive | None = None
+    measured_on: Text = ""
+    emulated: bool = False
 
 
 class SessionStarted(_Record):

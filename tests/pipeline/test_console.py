@@ -6,6 +6,7 @@ from rich.console import Console
 
 from pipeline.console import Progress
 from pipeline.retraining.progress import TrainingProgress
+from tuning.progress import TaskProgress, TuningProgress
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,12 @@ def learning(step: int, iteration: int, **known: object) -> TrainingProgress:
 
 def plain() -> Console:
     return Console(file=io.StringIO(), force_terminal=False)
+
+
+def state(done: int, total: int | None = 400, **known: object) -> TuningProgress:
+    task = TaskProgress(name="fused_conv2d_add_relu", weight=1, flop=1e9, trials=done, failed=0, best_us=1234)
+    facts = {"at": float(done), "best_ms": 1.234, "seconds_left": 200.0} | known
+    return TuningProgress(tasks=(task,), current=0, trials_done=done, trials_total=total, **facts)
 
 
 def tune(progress: Progress, total: int = 400):
@@ -49,6 +56,52 @@ def test_plain_lines_are_few():
     )
     assert lines[-1].startswith("  task 1 of 4 fused_conv2d_add_relu, 400 of 400 trials")
     assert "\x1b" not in console.file.getvalue()
+
+
+def test_plain_lines_of_a_session_are_few():
+    console = plain()
+    with Progress(console=console) as progress:
+        for name in ("original", "merged"):
+            progress.stage(name)
+            for done in range(401):
+                progress.tuning_state(state(done))
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 2 * (1 + 21)
+    assert lines[1] == (
+        "  task 1 of 1 fused_conv2d_add_relu, 0 of 400 trials, best 1.23 ms for the network, 3 min 20 s left"
+    )
+
+
+@pytest.mark.parametrize(("left", "lines"), [(lambda at: 600.0 - at, 21), (lambda at: None, 11)])
+def test_plain_lines_of_a_session_with_a_time_budget_are_few(left, lines: int):
+    console = plain()
+    with Progress(console=console) as progress:
+        for second in range(601):
+            progress.tuning_state(state(second, None, seconds_left=left(second)))
+    assert len(console.file.getvalue().splitlines()) == lines
+
+
+@pytest.mark.parametrize(("width", "height"), [(100, 30), (80, 24), (40, 12), (20, 6), (5, 2)])
+def test_the_live_view_of_a_session_fits_the_terminal(width: int, height: int):
+    console = Console(
+        file=io.StringIO(), force_terminal=True, width=width, height=height, _environ={"TERM": "xterm"}
+    )
+    with Progress(console=console) as progress:
+        for number in range(12):
+            progress.stage(f"stage {number}")
+        progress.tuning_state(state(100))
+    shown = console.file.getvalue().rpartition("\x1b[2K")[2]
+    assert "100"[: width - 3] in shown
+    assert shown.count("\n") <= height
+
+
+def test_a_new_stage_begins_without_the_state_of_the_last_one():
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, _environ={"TERM": "xterm"})
+    with Progress(console=console) as progress:
+        progress.stage("tune")
+        progress.tuning_state(state(100))
+        progress.stage("compile")
+    assert "of 400 trials" not in console.file.getvalue().rpartition("compile")[2]
 
 
 @pytest.mark.parametrize("unknown", [None, float("inf"), float("nan")])
@@ -175,6 +228,7 @@ def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]):
     with Progress(quiet=True) as progress:
         progress.stage("import")
         progress.tuning(replace(Update(), trials_done=3))
+        progress.tuning_state(state(3))
         progress.training(learning(0, 0))
         progress.say("nothing")
     assert capsys.readouterr() == ("", "")
