@@ -1,0 +1,58 @@
+"""Asks the tracker about every second which devices serve a key."""
+
+import threading
+from collections.abc import Callable
+
+from tuning.devices import tracker
+from tuning.devices.tracker import RpcConfig
+from tuning.errors import TuningError
+
+_EVERY_SECONDS = 1.0
+
+Look = Callable[[list[str] | None, str], None]
+
+
+class Watch:
+    """A thread that looks for devices; ``close`` ends it.
+
+    Parameters
+    ----------
+    config : RpcConfig
+        The tracker and the key.
+    look : callable
+        Called with the addresses of the devices and an empty text; with no addresses and the reason in words
+        if there are none or the tracker does not answer. The first call is made before this object is there.
+    """
+
+    def __init__(self, config: RpcConfig, look: Look) -> None:
+        self._config = config
+        self._look = look
+        self._over = threading.Event()
+        self._ask()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(_EVERY_SECONDS):
+            self._ask()
+
+    def _ask(self) -> None:
+        try:
+            tracker.require_device(self._config)
+            addresses = _addresses(self._config)
+        except TuningError as error:
+            self._look(None, str(error))
+        else:
+            self._look(addresses, "")
+
+
+def _addresses(config):
+    from tvm import rpc
+
+    servers = rpc.connect_tracker(config.host, config.port).summary()["server_info"]
+    return ["{}:{}".format(*server["addr"]) for server in servers if server["key"] == f"server:{config.key}"]
