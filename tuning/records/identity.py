@@ -44,6 +44,11 @@ def is_ours(folder: Path, target: tvm.target.Target) -> bool:
     return about is None or all(about.get(key) == _about(target)[key] for key in _VERSIONS)
 
 
+def is_described(folder: Path) -> bool:
+    """Tell whether a directory says what its records are of."""
+    return _read(folder) is not None
+
+
 def other_versions(base: Path, target: tvm.target.Target) -> int:
     """Count the records of this target below ``base`` that other versions made."""
     return sum(count(folder) for folder in _siblings(base, target) if _is_of(folder, target))

@@ -82,32 +82,80 @@ def join(base: Path, sources: Sequence[Path], target: tvm.target.Target) -> Join
     """
     found = _find([Path(source) for source in sources], target)
     folder = directory(base, target)
-    with locked(folder), told(f"cannot use the tuning database {folder}"):
-        saving.settle(folder)
-        identity.describe(folder, target)
-        own = reading.read(folder, target)
-        added = [reading.read(source, target) for source in found.folders]
-        return _join(folder, own, added, found)
-
-
-def _join(folder: Path, own: Sorted, added: list[Sorted], found: _Sources) -> Joined:
-    known, bans = len(own.verdicts.bans), {}
-    for each in added:
-        bans.update(each.verdicts.bans)
-    whole, duplicates = _merged(own, added, set(bans))
-    before = len(own.records) + len(own.bad_records)
-    with tempfile.TemporaryDirectory(prefix="deeprebirth-join-") as trial:
-        load(Path(trial), whole)
-    own.verdicts.add_all(bans.items())
-    reading.set_aside(folder, whole)
-    saving.save(folder, whole.workloads, whole.records)
-    rejected = len(whole.bad_records) + sum(each.rejected for each in added)
+    with locked(folder):
+        given = [_read(source, target) for source in found.folders]
+        with told(f"cannot use the tuning database {folder}"):
+            saving.settle(folder)
+            identity.describe(folder, target)
+            banned = verdicts.read(folder).adopt_bans([each.verdicts for each in given])
+            whole = reading.read(folder, target)
+            taken = [_take(each, whole) for each in given]
+            reading.set_aside(folder, whole)
+            saving.save(folder, whole.workloads, whole.records)
     return Joined(
-        added=len(whole.records) + len(whole.bad_records) + len(whole.banned) - before - len(own.banned),
-        duplicates=duplicates + sum(each.duplicates for each in added),
-        foreign=found.foreign + sum(each.foreign for each in added),
-        rejected=rejected - len(own.bad_records),
-        banned=len(own.verdicts.bans) - known,
+        added=sum(added for added, _ in taken),
+        duplicates=sum(each.duplicates for each in given) + sum(twice for _, twice in taken),
+        foreign=sum(each.foreign for each in given) + found.foreign,
+        rejected=sum(each.rejected for each in given),
+        banned=banned,
         other_versions=found.other_versions,
         unversioned=found.unversioned,
     )
+
+
+def _find(sources: list[Path], target: tvm.target.Target) -> _Sources:
+    """Find the directories whose records can be used."""
+    found = _Sources()
+    for source in sources:
+        with told(f"cannot read the tuning database {source}"):
+            if _is_database(source):
+                _add_directory(found, source, target)
+            elif identity.databases(source):
+                found.foreign += identity.other_targets(source, target)
+                found.other_versions += identity.other_versions(source, target)
+                found.folders += [each for each in [directory(source, target)] if _is_database(each)]
+            else:
+                raise TuningError(
+                    f"{source} holds no tuning database: give a directory that tune wrote, "
+                    f"or one with {WORKLOADS} and {RECORDS}"
+                )
+    return found
+
+
+def _is_database(folder: Path) -> bool:
+    return (folder / WORKLOADS).is_file() and (folder / RECORDS).is_file()
+
+
+def _add_directory(found: _Sources, folder: Path, target: tvm.target.Target) -> None:
+    if not identity.is_ours(folder, target):
+        found.other_versions += identity.count(folder)
+        return
+    found.unversioned += not identity.is_described(folder)
+    found.folders.append(folder)
+
+
+def _read(source: Path, target: tvm.target.Target) -> Sorted:
+    """Sort a source's lines; records that do not fit their functions are among the bad ones."""
+    with (
+        told(f"cannot read the tuning database {source}"),
+        tempfile.TemporaryDirectory(prefix="deeprebirth-join-") as copy,
+    ):
+        found = reading.read(source, target)
+        load(Path(copy), found)
+        return found
+
+
+def _take(source: Sorted, whole: Sorted) -> tuple[int, int]:
+    """Add a source's records to the whole; return how many were new, and how many it held already."""
+    known = set(whole.keys)
+    added = twice = 0
+    for line, key in zip(source.records, source.keys, strict=True):
+        if key in known:
+            twice += 1
+        elif not whole.verdicts.is_banned(key):
+            number, fields = lines.parse(line)
+            place = whole.add_workload(key[0], source.workloads[number])
+            whole.records.append(lines.dump([place, fields]))
+            whole.keys.append(key)
+            added += 1
+    return added, twice

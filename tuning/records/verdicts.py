@@ -7,6 +7,7 @@ whatever is found later: it is never measured again and never compiled.
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -86,14 +87,29 @@ class Verdicts:
         TuningError
             If the file cannot be written.
         """
-        self.add_all([((hash_of(workload), trace_key(trace)), verdict)])
+        key = (hash_of(workload), trace_key(trace))
+        if self._known.get(key) == verdict or self.is_banned(key):
+            return
+        with self._told():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            lines.append(self._path, _line(key, verdict))
+        self._known[key] = verdict
 
-    def add_all(self, verdicts: Iterable[tuple[Key, Verdict]]) -> None:
-        """Keep verdicts of schedules that are given by their keys; those that change nothing are left out."""
-        for key, verdict in verdicts:
-            if self._known.get(key) != verdict and not self.is_banned(key):
-                self._write(_line(key, verdict))
-                self._known[key] = verdict
+    def adopt_bans(self, others: "Iterable[Verdicts]") -> int:
+        """Ban what others ban; return how many schedules were not banned here. The file changes as a whole.
+
+        Raises
+        ------
+        TuningError
+            If the file cannot be written.
+        """
+        bans = {key: verdict for each in others for key, verdict in each.bans.items()}
+        new = {key: verdict for key, verdict in bans.items() if not self.is_banned(key)}
+        self._known |= new
+        if new:
+            with self._told():
+                lines.write(self._path, [*self.lines(), *self.bad_lines])
+        return len(new)
 
     def banned(self, workload: ms.database.Workload) -> frozenset[str]:
         """Return the trace keys of a workload's schedules that are wrong."""
@@ -112,10 +128,10 @@ class Verdicts:
         """Return a line for each schedule, without those that were replaced or are no verdicts."""
         return (_line(key, verdict) for key, verdict in self._known.items())
 
-    def _write(self, line: str) -> None:
+    @contextmanager
+    def _told(self) -> Iterator[None]:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            lines.append(self._path, line)
+            yield
         except OSError as error:
             raise TuningError(f"cannot write the verdicts {self._path}: {error.strerror or error}") from None
 
