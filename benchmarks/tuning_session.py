@@ -1,0 +1,183 @@
+"""Our tuning session against TVM's `tune_relax` with RPCRunner, on the same functions and the same device.
+
+The network is the beginning of GoogLeNet, up to the end of its first Inception block, at full size. In each
+turn TVM's loop makes a number of trials; ours makes as many, and then goes on until it has had as many seconds
+as TVM's took. Both start from nothing, measure on one RPC server on this machine and use all its cores. TVM's
+builder gets four times its usual time-out, as its builds would otherwise fail on a busy machine. At the end of
+a turn the libraries of both are timed alternately.
+
+    python benchmarks/tuning_session.py [--turns N] [--trials N]
+
+Prints one JSON object, medians over the turns: `seconds_ratio`, TVM's seconds for the same number of trials
+over ours; `latency_ratio`, the latency of TVM's library over that of ours after the same seconds;
+`latency_ratio_same_trials`, the same after the same number of trials; `shares`, the parts of our time in which
+each stage had something to do.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx.utils
+import tvm
+from networks import seeded_network
+from tvm.ir import IRModule
+from tvm.relax.frontend.onnx import from_onnx
+from tvm.s_tir import meta_schedule as ms
+from tvm.s_tir.meta_schedule.builder import LocalBuilder
+from tvm.s_tir.meta_schedule.runner import EvaluatorConfig, RPCConfig, RPCRunner
+
+import targets
+import tuning
+from tuning.prepare import prepare
+
+NETWORK = "inception_v1"
+FIRST, LAST = "data_0", "r23"
+BUILD_SECONDS = 120.0
+ROUNDS = 30
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What both loops needed and reached in one turn."""
+
+    stock_seconds: float
+    our_seconds: float
+    stock_ms: float
+    our_ms_same_trials: float
+    our_ms_same_seconds: float
+    our_trials_same_seconds: int
+    shares: dict[str, float]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--turns", type=int, default=2, help="turns of both loops (default: 2)")
+    parser.add_argument("--trials", type=int, default=64, help="trials of a turn (default: 64)")
+    options = parser.parse_args()
+    host = targets.find("host")
+    module = from_onnx(_beginning())
+    with tempfile.TemporaryDirectory(prefix="tuning-session-") as folder, tuning.LocalSession(host) as session:
+        turns = [
+            _turn(module, host, session, Path(folder) / str(number), options.trials, number)
+            for number in range(options.turns)
+        ]
+    print(json.dumps(_summary(host, turns, options.trials), indent=2))
+
+
+def _beginning() -> onnx.ModelProto:
+    extractor = onnx.utils.Extractor(seeded_network(NETWORK))
+    return extractor.extract_model([FIRST], [LAST])
+
+
+def _turn(
+    module: IRModule,
+    host: targets.TargetInfo,
+    session: tuning.Session,
+    folder: Path,
+    trials: int,
+    number: int,
+) -> Turn:
+    ours, stock = folder / "ours", folder / "stock"
+    stock.mkdir(parents=True)
+    stock_seconds = _tune_stock(module, host, session, stock, trials, number)
+    first = tuning.tune(module, host, session, ours, tuning.Budget(trials=trials), seed=number)
+    same_trials = tuning.compile_module(module, host, ours)
+    rest = max(1.0, stock_seconds - first.seconds)
+    second = tuning.tune(module, host, session, ours, tuning.Budget(seconds=rest), seed=number)
+    compiled = {
+        "stock": _compile_stock(module, host, stock, folder / "joined"),
+        "same_trials": same_trials,
+        "same_seconds": tuning.compile_module(module, host, ours),
+    }
+    ms_of = _times(session, module, compiled)
+    return Turn(
+        stock_seconds=stock_seconds,
+        our_seconds=first.seconds,
+        stock_ms=ms_of["stock"],
+        our_ms_same_trials=ms_of["same_trials"],
+        our_ms_same_seconds=ms_of["same_seconds"],
+        our_trials_same_seconds=first.trials_measured + second.trials_measured,
+        shares={stage: seconds / first.seconds for stage, seconds in first.stages.items()},
+    )
+
+
+def _tune_stock(
+    module: IRModule,
+    host: targets.TargetInfo,
+    session: tuning.Session,
+    folder: Path,
+    trials: int,
+    seed: int,
+) -> float:
+    """Let TVM's loop make so many trials; return its seconds."""
+    config = session.rpc_config
+    target = host.target()
+    prepared = prepare(module, target)
+    tasks = len(ms.relax_integration.extract_tasks(prepared, target, module_equality="ignore-tensor"))
+    started = time.perf_counter()
+    ms.relax_integration.tune_relax(
+        prepared,
+        {},
+        target,
+        str(folder),
+        max_trials_global=trials,
+        num_trials_per_iter=max(1, trials // tasks),
+        builder=LocalBuilder(max_workers=host.threads, timeout_sec=BUILD_SECONDS),
+        runner=RPCRunner(
+            RPCConfig(config.host, config.port, config.key, session_timeout_sec=30),
+            EvaluatorConfig(number=3, repeat=1, min_repeat_ms=100),
+            max_workers=1,
+        ),
+        seed=seed + 1,
+        module_equality="ignore-tensor",
+    )
+    return time.perf_counter() - started
+
+
+def _compile_stock(module: IRModule, host: targets.TargetInfo, folder: Path, joined: Path) -> tuning.Compiled:
+    """Compile with the records of TVM's loop, by the way that ours are used."""
+    tuning.join(joined, [folder], host.target())
+    return tuning.compile_module(module, host, joined)
+
+
+def _times(
+    session: tuning.Session, module: IRModule, compiled: dict[str, tuning.Compiled]
+) -> dict[str, float]:
+    """Return the median milliseconds of each library, all timed alternately."""
+    shape = [int(size) for size in module["main"].params[0].ty.shape]
+    image = np.random.default_rng(0).standard_normal(shape).astype("float32")
+    libraries = {name: tuning.Library(each.library, each.weights) for name, each in compiled.items()}
+    times = tuning.measure(session, libraries, dict.fromkeys(libraries, [image]), ROUNDS)
+    return {name: latency.median_ms for name, latency in times.items()}
+
+
+def _summary(host: targets.TargetInfo, turns: list[Turn], trials: int) -> dict[str, object]:
+    def median(of: object) -> float:
+        return round(statistics.median(of(turn) for turn in turns), 3)
+
+    stages = sorted({stage for turn in turns for stage in turn.shares})
+    return {
+        "seconds_ratio": median(lambda turn: turn.stock_seconds / turn.our_seconds),
+        "latency_ratio": median(lambda turn: turn.stock_ms / turn.our_ms_same_seconds),
+        "latency_ratio_same_trials": median(lambda turn: turn.stock_ms / turn.our_ms_same_trials),
+        "shares": {
+            stage: median(lambda turn, stage=stage: turn.shares.get(stage, 0.0)) for stage in stages
+        },
+        "trials": trials,
+        "turns": [asdict(turn) for turn in turns],
+        "network": f"light_{NETWORK} up to its first Inception block",
+        "measured_on": host.measured_on(),
+        "threads": host.threads,
+        "tvm": tvm.__version__,
+    }
+
+
+if __name__ == "__main__":
+    main()
