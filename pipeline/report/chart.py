@@ -1,4 +1,4 @@
-"""The charts of a report, each one SVG element: latency and multiply-adds, and accuracy step by step."""
+"""The charts of a deployment's report, each one SVG element: latency and multiply-adds, and accuracy step by step."""
 
 import io
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def chart(report: Report) -> str:
         _labels(above, p90s, [milliseconds(median) for median in medians])
         _bars(below, "Multiply-adds", macs)
         _labels(below, macs, [count(value) for value in macs])
-        return _svg(figure, "Latency and multiply-adds, original against merged")
+        return svg(figure, "Latency and multiply-adds, original against merged")
 
 
 def accuracy_chart(accuracy: Accuracy) -> str:
@@ -50,7 +50,7 @@ def accuracy_chart(accuracy: Accuracy) -> str:
 
     Crosses are steps that were undone, with what they reached; the line goes through what was kept.
     """
-    names = ["original", *(_short(step.name) for step in accuracy.steps)]
+    names = ["original", *(short(step.name) for step in accuracy.steps)]
     values = [accuracy.before, *(step.accuracy for step in accuracy.steps)]
     kept = [True, *(step.kept for step in accuracy.steps)]
     rows = range(len(names))
@@ -69,14 +69,15 @@ def accuracy_chart(accuracy: Accuracy) -> str:
             axes.annotate(
                 metric_value(value), (value, row), xytext=(7, 0), textcoords="offset points", va="center"
             )
-        title = f"{_short(accuracy.metric)} after each step"
+        title = f"{short(accuracy.metric)} after each step"
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, parse_math=False)
         axes.set_yticks(rows, names, parse_math=False)
         _plain(axes)
-        return _svg(figure, "Accuracy after each step")
+        return svg(figure, "Accuracy after each step")
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """Return a name that fits beside a chart."""
     name = printable(name)
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
 
@@ -100,7 +101,8 @@ def _labels(axes: Axes, ends: Sequence[float], labels: Sequence[str]) -> None:
         axes.annotate(label, (end, network), xytext=(5, 0), textcoords="offset points", va="center")
 
 
-def _svg(figure: Figure, label: str) -> str:
+def svg(figure: Figure, label: str) -> str:
+    """Return a figure as an `<svg>` element with a label for those who cannot see it."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()

@@ -28,7 +28,7 @@ def print_report(report: Report, console: Console, written: Iterable[Path] = ())
     console.print(Text(printable(f"{report.model.name} for {report.target.name}"), style="bold"))
     for table in tables(report):
         console.print()
-        _print_table(table, console)
+        print_table(table, console)
     console.print()
     for notice in report.notices:
         console.print(Panel(Text(printable(notice), style="bold"), border_style="yellow", title="Notice"))
@@ -38,24 +38,26 @@ def print_report(report: Report, console: Console, written: Iterable[Path] = ())
         console.print(Text(f"Note that {report.accuracy.note}."))
     console.print(Text(headline(report), style="bold green" if report.speedup else "bold"))
     console.print(Text(printable(report.speedup_note), style="dim"))
-    _print_written(written, console)
+    print_written(written, console)
 
 
 def print_accuracy(accuracy: Accuracy, console: Console, written: Iterable[Path] = ()) -> None:
     """Print what became of the accuracy step by step, the result, and where it was written."""
-    _print_table(accuracy_table(accuracy), console)
+    print_table(accuracy_table(accuracy), console)
     console.print()
     console.print(Text(printable(change_of(accuracy)), style="bold"))
-    _print_written(written, console)
+    print_written(written, console)
 
 
-def _print_table(table: Table, console: Console) -> None:
+def print_table(table: Table, console: Console) -> None:
+    """Print a table and the note below it."""
     console.print(_rich(table))
     if table.note:
         console.print(Text(printable(table.note), style="dim"))
 
 
-def _print_written(written: Iterable[Path], console: Console) -> None:
+def print_written(written: Iterable[Path], console: Console) -> None:
+    """Print where something was written."""
     for path in written:
         console.print(Text(f"written: {printable(str(path))}"), soft_wrap=True)
 

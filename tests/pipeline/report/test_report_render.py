@@ -7,7 +7,8 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.report.chart import accuracy_chart, chart
 from pipeline.report.model import Accuracy, Report
-from pipeline.report.render import escape_markdown, html, markdown, write_report
+from pipeline.report.pages import escape_markdown
+from pipeline.report.render import html, markdown, write_report
 
 HOSTILE = "<script>alert(1)</script>|`x`\n## [a](b) {{ 7*7 }} \x1b[31m"
 
