@@ -1,150 +1,182 @@
-"""Where code is measured: a device behind a tracker, or one on this machine that we start ourselves."""
+"""Where code is measured: devices behind a tracker, or servers on this machine that we start ourselves."""
 
-import json
 import os
-import select
-import signal
-import subprocess
+import socket
 import sys
-from contextlib import suppress
-from types import TracebackType
+from pathlib import Path
 from typing import Protocol, Self
 
 from targets import TargetInfo
-from tuning.devices.tracker import RpcConfig, require_device, wait_for_device
+from tuning.devices import tracker
+from tuning.devices.facts import DeviceFacts
+from tuning.devices.listening import LOOPBACK, is_loopback, listen
+from tuning.devices.supervisor import Program, Supervisor
+from tuning.devices.tracker import RpcConfig
 from tuning.errors import TuningError
 
-_HOST = "127.0.0.1"
 _START_SECONDS = 60.0
-_STOP_SECONDS = 5.0
+_PROGRAM = str(Path(__file__).with_name("serve.py"))
+_ASK_SECONDS = 60.0
 
 
 class Session(Protocol):
-    """A device that can be asked for through a tracker, and the number of threads its code runs on."""
+    """Devices that can be asked for through a tracker, and the number of threads their code runs on.
+
+    ``shares_machine`` tells whether they are the machine that also searches and builds, so that nothing else
+    may run while they measure.
+    """
 
     rpc_config: RpcConfig
     threads: int
+    shares_machine: bool
 
 
 class RemoteSession:
-    """A device that serves a key of a tracker somewhere.
+    """Devices that serve a key of a tracker somewhere.
 
     Parameters
     ----------
     host, port, key
-        The tracker's address and the device's key.
-    threads : int
-        Cores that the device's server was told to use.
+        The tracker's address and the devices' key.
+    threads : int, optional
+        Cores that the devices' servers were told to use; by default a device is asked.
+    shares_machine : bool, optional
+        Whether the devices are this machine; by default, whether the tracker's address is a loopback address.
+
+    Attributes
+    ----------
+    facts : DeviceFacts or None
+        What the device says of itself, if it was asked and knows.
 
     Raises
     ------
     TuningError
-        On entering, if the tracker does not answer or no device serves the key; names the keys there are.
+        On entering, if the tracker does not answer, no device serves the key (names the keys there are), or
+        the number of threads is not known.
     """
 
-    def __init__(self, host: str, port: int, key: str, threads: int) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        key: str,
+        threads: int | None = None,
+        shares_machine: bool | None = None,
+    ) -> None:
         self.rpc_config = RpcConfig(host, port, key)
-        self.threads = threads
+        self.threads = threads or 0
+        self.shares_machine = is_loopback(host) if shares_machine is None else shares_machine
+        self.facts: DeviceFacts | None = None
 
     def __enter__(self) -> Self:
-        require_device(self.rpc_config)
+        tracker.require_device(self.rpc_config)
+        if not self.threads:
+            self._ask()
         return self
 
     def __exit__(self, *exception: object) -> None:
         pass
 
+    def _ask(self) -> None:
+        lease = tracker.request(self.rpc_config, _ASK_SECONDS, _ASK_SECONDS)
+        self.facts = tracker.device_facts(lease)
+        if self.facts is None:
+            raise TuningError(
+                f"the device {lease.address} does not say how many threads it runs code on: give the number"
+            )
+        self.threads = self.facts.threads
+
 
 class LocalSession:
-    """A tracker and an RPC server on this machine, which live as long as the ``with`` block.
+    """A tracker and RPC servers on this machine, which live as long as the ``with`` block.
 
-    Both are child processes in sessions of their own: the terminal's Ctrl-C does not reach them, and they
-    end, with everything they started, when the block is left or this process is gone in whatever way.
+    All are child processes in sessions of their own: the terminal's Ctrl-C does not reach them, and they end,
+    with everything they started, when the block is left or this process is gone in whatever way. One that
+    dies is started again, on the same port.
 
     Parameters
     ----------
     target : TargetInfo
-        What the server runs; its number of threads is the default.
+        What the servers run; its number of threads is the default.
     threads : int, optional
         Cores that measured code uses.
     key : str
-        The key the server registers.
+        The key the servers register.
+    devices : int
+        How many servers there are.
+    shares_machine : bool
+        False lets searching and building go on while the servers measure: for code that does not compute.
+    tracker_port : int, optional
+        The tracker's port; by default a free one.
 
     Raises
     ------
     TuningError
-        On entering, if they do not start in time.
+        On entering, if they do not start in time or the port is in use; later, on asking for ``rpc_config``,
+        if they end again and again.
     """
 
-    def __init__(self, target: TargetInfo, threads: int | None = None, key: str = "local") -> None:
+    def __init__(
+        self,
+        target: TargetInfo,
+        threads: int | None = None,
+        key: str = "local",
+        devices: int = 1,
+        shares_machine: bool = True,
+        tracker_port: int | None = None,
+    ) -> None:
         self.threads = threads or target.threads
+        self.shares_machine = shares_machine
         self._key = key
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._devices = devices
+        self._tracker_port = tracker_port
+        self._listeners: list[socket.socket] = []
+        self._supervisor: Supervisor | None = None
 
     @property
     def rpc_config(self) -> RpcConfig:
-        """The tracker's address and the server's key."""
+        """The tracker's address and the servers' key."""
+        if self._supervisor is not None:
+            self._supervisor.check()
         return self._config
+
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """The processes: the tracker's first, then the servers'."""
+        return () if self._supervisor is None else self._supervisor.process_ids
 
     def __enter__(self) -> Self:
         try:
-            port = self._start("tracker")
-            self._config = RpcConfig(_HOST, port, self._key)
-            self._start("server", str(port), self._key)
-            wait_for_device(self._config, _START_SECONDS)
+            self._listeners = [listen(LOOPBACK, self._tracker_port)]
+            self._listeners += [listen(LOOPBACK) for _ in range(self._devices)]
+            port = self._listeners[0].getsockname()[1]
+            self._config = RpcConfig(LOOPBACK, port, self._key)
+            self._supervisor = Supervisor(self._programs(str(port)))
+            tracker.wait_for_device(self._config, _START_SECONDS, self._devices)
         except BaseException:
             self.close()
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """End the server and the tracker and everything they started."""
-        for process in reversed(self._processes):
-            _end(process)
-        self._processes = []
+        """End the servers and the tracker and everything they started."""
+        if self._supervisor is not None:
+            self._supervisor.close()
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
 
-    def _start(self, role: str, *arguments: str) -> int:
-        """Start one of the two and return the port it listens on."""
-        environment = os.environ | {
-            "TVM_NUM_THREADS": str(self.threads),
-            "TVM_BIND_THREADS": "0",
-        }
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tuning.devices.serve", role, *arguments],
-            env=environment,
-            start_new_session=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        self._processes.append(process)
-        line = _read_line(process, _START_SECONDS)
-        try:
-            return int(json.loads(line)["port"])
-        except (ValueError, KeyError, TypeError):
-            raise TuningError(f"the local RPC {role} did not start within {_START_SECONDS:g} s") from None
-
-
-def _read_line(process: subprocess.Popen[bytes], seconds: float) -> bytes:
-    ready, _, _ = select.select([process.stdout], [], [], seconds)
-    return process.stdout.readline() if ready else b""
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Let go of the child's watch pipe, and end its process group if it does not do so itself."""
-    with suppress(OSError):
-        process.stdin.close()
-    try:
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    process.stdout.close()
+    def _programs(self, port: str) -> list[Program]:
+        words = [("tracker",), *[("server", LOOPBACK, port, self._key)] * self._devices]
+        environment = os.environ | {"TVM_NUM_THREADS": str(self.threads), "TVM_BIND_THREADS": "0"}
+        return [
+            Program(
+                command=(sys.executable, "-P", _PROGRAM, role, str(listener.fileno()), *rest),
+                environment=environment,
+                descriptors=(listener.fileno(),),
+            )
+            for listener, (role, *rest) in zip(self._listeners, words, strict=True)
+        ]

@@ -3,10 +3,8 @@
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
-import threading
 
 import psutil
 import pytest
@@ -16,61 +14,72 @@ import tuning
 from tuning.devices import tracker
 
 
-def serving() -> set[int]:
-    """The processes of local trackers and servers that this process started."""
-    children = psutil.Process().children(recursive=True)
-    return {child.pid for child in children if "tuning.devices.serve" in child.cmdline()}
-
-
-def test_the_server_is_registered_under_its_key(session: tuning.LocalSession) -> None:
+def test_the_servers_are_registered_under_their_key(session: tuning.LocalSession) -> None:
     assert tracker.served_keys(session.rpc_config) == {"local": 1}
     assert session.threads == targets.find("host").threads
+    assert session.shares_machine
 
 
-def test_a_key_nobody_serves_is_told_with_the_keys_there_are(session: tuning.LocalSession) -> None:
+def test_a_remote_session_finds_the_device_and_its_threads(session: tuning.LocalSession) -> None:
     config = session.rpc_config
+    with tuning.RemoteSession(config.host, config.port, config.key) as remote:
+        assert remote.rpc_config == config
+        assert remote.threads == session.threads
+        assert remote.facts is not None
+        assert not remote.facts.emulated
+
+
+@pytest.mark.parametrize(
+    ("host", "given", "shared"),
+    [("127.0.0.1", None, True), ("localhost", None, True), ("192.0.2.1", None, False), ("::1", False, False)],
+)
+def test_a_device_behind_loopback_is_this_machine(host: str, given: bool | None, shared: bool) -> None:
+    assert tuning.RemoteSession(host, 1, "any", threads=1, shares_machine=given).shares_machine is shared
+
+
+def test_a_pool_is_handed_out_whole(host: targets.TargetInfo) -> None:
+    with tuning.LocalSession(host, devices=2, shares_machine=False) as local:
+        assert not local.shares_machine
+        leases = [tracker.request(local.rpc_config, 30, 60) for _ in range(2)]
+        assert len({lease.address for lease in leases}) == 2
+        assert [device.free for device in tracker.devices(local.rpc_config)] == [False, False]
+
+
+def test_tracker_and_servers_that_are_killed_come_back_on_their_ports(host: targets.TargetInfo) -> None:
+    with tuning.LocalSession(host) as local:
+        config, before = local.rpc_config, local.process_ids
+        (device,) = tracker.devices(config)
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        wait_for_others(local, before)
+        lease = tracker.request(config, 60, 60, away_seconds=60)
+        assert lease.address == device.address
+        assert local.rpc_config == config
+        assert lease.remote.cpu(0).exist
+
+
+def wait_for_others(local: tuning.LocalSession, before: tuple[int, ...]) -> None:
+    """Wait until each process was replaced; pytest's time-out is the bound."""
+    for pid in before:
+        while pid in local.process_ids:
+            select.select([], [], [], 0.01)
+
+
+def test_a_port_in_use_is_told(session: tuning.LocalSession, host: targets.TargetInfo) -> None:
+    port = session.rpc_config.port
     with (
-        pytest.raises(tuning.TuningError, match=r"no device serves the key 'phone'.*: local$") as error,
-        tuning.RemoteSession(config.host, config.port, "phone", threads=2),
+        pytest.raises(tuning.TuningError, match=rf"port {port} of 127\.0\.0\.1 is in use: .* another port"),
+        tuning.LocalSession(host, tracker_port=port),
     ):
         pass
-    assert "\n" not in str(error.value)
-    with pytest.raises(tuning.TuningError, match="no device serves the key 'phone'"):
-        tracker.request(tuning.RpcConfig(config.host, config.port, "phone"), 5, 5)
 
 
-def test_a_remote_session_finds_the_device(session: tuning.LocalSession) -> None:
-    config = session.rpc_config
-    with tuning.RemoteSession(config.host, config.port, config.key, threads=1) as remote:
-        assert remote.rpc_config == config
-
-
-def test_a_device_in_use_is_told_in_time(session: tuning.LocalSession) -> None:
-    held = tracker.request(session.rpc_config, 30, 60).remote
-    with pytest.raises(tuning.TuningError, match=r"'local' was not free within 0\.2 s"):
-        tracker.request(session.rpc_config, 0.2, 5)
-    del held
-
-
-def test_no_tracker_and_no_tvm_tracker_are_told() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        config = tuning.RpcConfig("127.0.0.1", other.getsockname()[1], "any")
-        greeter = threading.Thread(target=lambda: other.accept()[0].sendall(b"SSH-2.0"))
-        greeter.start()
-        with pytest.raises(tuning.TuningError, match="not a TVM RPC tracker"):
-            tracker.served_keys(config)
-        greeter.join(10)
-    with pytest.raises(tuning.TuningError, match=r"no tracker answers at 127\.0\.0\.1"):
-        tracker.served_keys(config)
-
-
-def test_leaving_by_an_exception_ends_both_processes(host: targets.TargetInfo) -> None:
+def test_leaving_by_an_exception_ends_the_processes(host: targets.TargetInfo) -> None:
     started: set[int] = set()
 
     def interrupted() -> None:
-        before = serving()
         with tuning.LocalSession(host, threads=1, key="own") as local:
-            started.update(serving() - before)
+            started.update(local.process_ids)
             assert all(os.getsid(pid) != os.getsid(0) for pid in started)
             assert local.threads == 1
             raise KeyboardInterrupt
@@ -82,18 +91,25 @@ def test_leaving_by_an_exception_ends_both_processes(host: targets.TargetInfo) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_both_processes_end_when_their_parent_is_killed(number: signal.Signals) -> None:
+def test_the_processes_end_when_their_parent_is_killed(number: signal.Signals) -> None:
     program = (
-        "import os, psutil, sys, targets, tuning\n"
+        "import os, sys, targets, tuning\n"
+        "from tuning.devices import tracker\n"
         "with tuning.LocalSession(targets.find('host')) as local:\n"
-        "    print(*[child.pid for child in psutil.Process().children()], flush=True)\n"
+        "    lease = tracker.request(local.rpc_config, 60, 600)\n"
+        "    print(*local.process_ids, flush=True)\n"
+        "    sys.stdin.readline()\n"
         f"    os.kill(os.getpid(), {int(number)})\n"
     )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as parent:
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         children = [int(pid) for pid in parent.stdout.readline().split()]
-        watched = [os.pidfd_open(pid) for pid in children]
+        sessions = [child.pid for pid in children for child in psutil.Process(pid).children()]
+        watched = [os.pidfd_open(pid) for pid in (*children, *sessions)]
+        parent.stdin.write(b"\n")
+        parent.stdin.flush()
         assert parent.wait(60) == -number
-    assert len(children) == 2
+    assert (len(children), len(sessions)) == (2, 1)
     for descriptor in watched:
         assert select.select([descriptor], [], [], 20)[0]
         os.close(descriptor)
