@@ -4,9 +4,13 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tuning.measuring.limits import Limits
 from tuning.measuring.steadiness import is_steady, judge, repeats_wanted
+
+if TYPE_CHECKING:
+    from tvm.runtime import Device, Module, Tensor
 
 Timer = Callable[[int, int], list[float]]
 _MOST_RUNS = 1_000_000
@@ -24,16 +28,16 @@ class Evaluation:
     @property
     def valid(self) -> bool:
         """Whether every time is above zero, so that the device's clock can be believed."""
-        return all(each > 0 and math.isfinite(each) for each in self.seconds)
+        return all(map(_believable, self.seconds))
 
 
-def evaluate(timer: Timer, limits: Limits, seconds: float, best: float | None = None) -> Evaluation:
+def evaluate(take: Timer, limits: Limits, seconds: float, best: float | None = None) -> Evaluation:
     """Take run times.
 
     Parameters
     ----------
-    timer : callable
-        ``timer(number, repeat)`` makes one run to warm up and then ``repeat`` times ``number`` runs, and
+    take : callable
+        ``take(number, repeat)`` makes one run to warm up and then ``repeat`` times ``number`` runs, and
         returns the mean seconds of a run, ``repeat`` numbers.
     seconds : float
         No repeat is begun that would end later than this.
@@ -43,11 +47,11 @@ def evaluate(timer: Timer, limits: Limits, seconds: float, best: float | None = 
     Returns
     -------
     Evaluation
-        If a time is not above zero, that time alone, and ``valid`` is false.
+        If some times are not above zero, these alone, and ``valid`` is false.
     """
     started = time.monotonic()
-    (first,) = timer(1, 1)
-    if not first > 0:
+    (first,) = take(1, 1)
+    if not _believable(first):
         return Evaluation((first,), steady=False)
     number = _runs_of_a_repeat(first, limits)
     times = [first] if number == 1 else []
@@ -57,10 +61,24 @@ def evaluate(timer: Timer, limits: Limits, seconds: float, best: float | None = 
         repeat = min(repeats_wanted(times, spent, best, limits), possible)
         if repeat < 1:
             return _summed_up(times or [first], limits)
-        more = timer(number, repeat)
-        if not min(more) > 0:
-            return Evaluation((min(more),), steady=False)
+        more = take(number, repeat)
+        if doubtful := [each for each in more if not _believable(each)]:
+            return Evaluation(tuple(doubtful), steady=False)
         times += more
+
+
+def timer(library: "Module", device: "Device", arguments: "list[Tensor]") -> Timer:
+    """Return the timer of a library's function with arguments, all of them on a device."""
+
+    def take(number: int, repeat: int) -> list[float]:
+        timed = library.time_evaluator(library.entry_name, device, number=number, repeat=repeat)
+        return [float(seconds) for seconds in timed(*arguments).results]
+
+    return take
+
+
+def _believable(seconds: float) -> bool:
+    return 0 < seconds < math.inf
 
 
 def _runs_of_a_repeat(first: float, limits: Limits) -> int:

@@ -6,7 +6,6 @@ A visit never raises: what became of it is a report, which names the device even
 import re
 import signal
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,13 +15,14 @@ import tvm
 
 from tuning.devices import tracker
 from tuning.devices.tracker import Lease, RpcConfig
+from tuning.errors import TuningError
 from tuning.failures import Cause, Failure
-from tuning.measuring.evaluation import Evaluation, evaluate
+from tuning.measuring.evaluation import Evaluation, evaluate, timer
 from tuning.measuring.limits import Limits
 from tuning.measuring.news import News, tell
 from tuning.measuring.transfer import TransferError, seconds_for, send
 
-EXPLAIN_SECONDS = 4.0
+_EXPLAIN_SECONDS = 30.0
 _CHECK_LIMITS = {"most_repeats": 6, "measure_seconds": 0.5}
 _CHECK_SECONDS = 2.0
 _BROKEN = re.compile(
@@ -103,7 +103,7 @@ class Order:
     @property
     def seconds(self) -> float:
         """The visit may take so long."""
-        return self.wait_seconds + self.session_seconds + 2 * EXPLAIN_SECONDS + 10.0
+        return self.wait_seconds + self.session_seconds + _EXPLAIN_SECONDS
 
 
 @dataclass(frozen=True)
@@ -166,13 +166,14 @@ class _Stay:
     """A visit, while the device is ours."""
 
     order: Order
-    lease: Lease | None
+    lease: Lease
     arrived: float = field(default_factory=time.monotonic)
     sent: float | None = None
-    address: str = ""
 
-    def __post_init__(self) -> None:
-        self.address = self.lease.address
+    @property
+    def address(self) -> str:
+        """The device's, ``host:port``."""
+        return self.lease.address
 
     @property
     def seconds(self) -> float:
@@ -195,13 +196,12 @@ class _Stay:
         """Return why it failed, and whether the device may be to blame."""
         text = _last_line(error)
         if self.sent is not None and time.monotonic() - self.sent >= self.order.limits.trial_seconds:
-            return Failure(Cause.TIMED_OUT, f"took longer than {self.order.limits.trial_seconds:g} s"), False
+            return _late(self.order.limits), False
         if _NO_MEMORY.search(str(error)):
             return Failure(Cause.OUT_OF_MEMORY, text), False
         if not _BROKEN.search(str(error)):
             return Failure(Cause.REFUSED, text), False
-        self.lease = None
-        return _explained(self.order.config, self.address)
+        return _explained(self.order, self.lease)
 
     def _left(self) -> float:
         return self.order.session_seconds - self.seconds
@@ -224,23 +224,13 @@ class _Stay:
             library = remote.load_module(name)
             device = remote.device(self.order.device_type, 0)
             arguments = _arguments(remote, device, sample.args_info)
-            return evaluate(_timer(library, device, arguments), limits, self._left(), best)
+            return evaluate(timer(library, device, arguments), limits, self._left(), best)
         finally:
             with suppress(Exception):
                 remote.remove(name)
 
     def _tell(self, text: str) -> None:
         tell(self.order.pipe, News(self.order.job, text=text))
-
-
-def _timer(
-    library: tvm.runtime.Module, device: tvm.runtime.Device, arguments: list[tvm.runtime.Tensor]
-) -> Callable[[int, int], list[float]]:
-    def take(number: int, repeat: int) -> list[float]:
-        timed = library.time_evaluator(library.entry_name, device, number=number, repeat=repeat)
-        return [float(seconds) for seconds in timed(*arguments).results]
-
-    return take
 
 
 def _arguments(remote: Any, device: tvm.runtime.Device, args_info: tuple) -> list[tvm.runtime.Tensor]:
@@ -253,19 +243,35 @@ def _arguments(remote: Any, device: tvm.runtime.Device, args_info: tuple) -> lis
     return tensors
 
 
-def _explained(config: RpcConfig, address: str) -> tuple[Failure, bool]:
-    """Find out why a session broke: ask the device's server, if it is still there, how it ended."""
-    ended_by = None
-    try:
-        there = tracker.served_keys(config).get(config.key, 0) > 0
-    except Exception:
-        there = False
-    if not there:
-        return Failure(Cause.DEVICE_GONE, f"{address} went away"), True
-    if ended_by is signal.SIGILL:
-        detail = "the device has not all instructions of the target"
-        return Failure(Cause.ILLEGAL_INSTRUCTION, detail), False
-    return Failure(Cause.CRASHED, "the code crashed on the device"), True
+def _explained(order: Order, lease: Lease) -> tuple[Failure, bool]:
+    """Find out why a session broke, and whether the device may be to blame; its server knows how it ended.
+
+    A crash is the code's fault, except that a kill may have come from anyone. A server that does not tell is
+    another program than ours, or went away.
+    """
+    ending = tracker.ending(lease)
+    if ending is None:
+        return _guessed(order.config, lease.address), True
+    if ending.late:
+        return _late(order.limits), False
+    if ending.signal == signal.SIGILL.name:
+        return Failure(Cause.ILLEGAL_INSTRUCTION, "the device has not all instructions of the target"), False
+    if ending.signal == signal.SIGKILL.name:
+        return Failure(Cause.OUT_OF_MEMORY, "the device's system ended it by SIGKILL"), True
+    if ending.signal is None and ending.code == 0:
+        return Failure(Cause.DEVICE_GONE, f"the connection to {lease.address} broke"), True
+    return Failure(Cause.CRASHED, str(ending)), False
+
+
+def _guessed(config: RpcConfig, address: str) -> Failure:
+    with suppress(TuningError):
+        if address in [device.address for device in tracker.devices(config)]:
+            return Failure(Cause.CRASHED, "the code crashed on the device")
+    return Failure(Cause.DEVICE_GONE, f"{address} went away")
+
+
+def _late(limits: Limits) -> Failure:
+    return Failure(Cause.TIMED_OUT, f"took longer than {limits.trial_seconds:g} s")
 
 
 def _last_line(error: Exception) -> str:

@@ -44,15 +44,8 @@ class Watch:
     def _ask(self) -> None:
         try:
             tracker.require_device(self._config)
-            addresses = _addresses(self._config)
+            devices = tracker.devices(self._config)
         except TuningError as error:
             self._look(None, str(error))
         else:
-            self._look(addresses, "")
-
-
-def _addresses(config):
-    from tvm import rpc
-
-    servers = rpc.connect_tracker(config.host, config.port).summary()["server_info"]
-    return ["{}:{}".format(*server["addr"]) for server in servers if server["key"] == f"server:{config.key}"]
+            self._look([each.address for each in devices if each.key == self._config.key], "")
