@@ -1,4 +1,4 @@
-"""The charts of a deployment's report, each one SVG element: latency and multiply-adds, and accuracy step by step."""
+"""The charts of a deployment's report, each one SVG element: latency and multiply-adds, accuracy by step."""
 
 import io
 from collections.abc import Sequence

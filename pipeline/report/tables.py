@@ -164,12 +164,12 @@ def _comparison(report: Report) -> Table:
 
     def timed(label: str, facts: Compared, field: str) -> tuple[str, ...]:
         before, after = getattr(facts.original, field), getattr(facts.merged, field)
-        change = _change(before, after) if claims else NOTHING
+        change = percent_change(before, after) if claims else NOTHING
         return f"{label}{emulated}", milliseconds(before), milliseconds(after), change
 
     def sized(label: str, facts: Compared, field: str, text=count) -> tuple[str, ...]:
         before, after = getattr(facts.original, field), getattr(facts.merged, field)
-        return label, text(before), text(after), _change(before, after)
+        return label, text(before), text(after), percent_change(before, after)
 
     rows = [timed("Latency, median", latency, "median"), timed("Latency, 90th percentile", latency, "p90")]
     if latency.original.untuned or latency.merged.untuned:
@@ -204,7 +204,7 @@ def _merges(report: Report) -> Table:
                 merge.kind,
                 _weights_state(merge),
                 f"{-merge.layers_removed}",
-                _change(merge.params_before, merge.params_after),
+                percent_change(merge.params_before, merge.params_after),
                 f"{count(merge.macs_before)} -> {count(merge.macs_after)}",
             )
             for merge in report.merges
@@ -304,7 +304,8 @@ def _tensors(tensors: tuple[Tensor, ...]) -> str:
     return "; ".join(f"{each.name} {'x'.join(map(str, each.shape))} {each.dtype}" for each in tensors)
 
 
-def _change(before: float | None, after: float | None) -> str:
+def percent_change(before: float | None, after: float | None) -> str:
+    """Return by how many percent a value changed, or a dash when one of the two is not there."""
     if not before or after is None:
         return NOTHING
     percent = round(100 * (after / before - 1))

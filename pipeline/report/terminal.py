@@ -30,8 +30,7 @@ def print_report(report: Report, console: Console, written: Iterable[Path] = ())
         console.print()
         print_table(table, console)
     console.print()
-    for notice in report.notices:
-        console.print(Panel(Text(printable(notice), style="bold"), border_style="yellow", title="Notice"))
+    print_notices(report.notices, console)
     if report.accuracy.measured:
         console.print(Text(printable(change_of(report.accuracy)), style="bold"))
     else:
@@ -47,6 +46,12 @@ def print_accuracy(accuracy: Accuracy, console: Console, written: Iterable[Path]
     console.print()
     console.print(Text(printable(change_of(accuracy)), style="bold"))
     print_written(written, console)
+
+
+def print_notices(notices: Iterable[str], console: Console) -> None:
+    """Print what the reader has to know, each in a frame."""
+    for notice in notices:
+        console.print(Panel(Text(printable(notice), style="bold"), border_style="yellow", title="Notice"))
 
 
 def print_table(table: Table, console: Console) -> None:
