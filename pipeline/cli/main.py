@@ -10,7 +10,7 @@ from types import FrameType
 
 import typer
 
-from pipeline.cli import deploy, doctor, export, inspect, retrain, targets
+from pipeline.cli import deploy, devices, doctor, export, inspect, report, retrain, targets
 from pipeline.errors import UserError
 
 FAILURE, MISTAKE, INTERRUPTED = 1, 2, 130
@@ -26,6 +26,10 @@ app.command()(inspect.inspect)
 app.command("merge")(export.export)
 app.command("export")(export.export)
 app.command()(retrain.retrain)
+app.command()(report.report)
+app.command()(devices.tracker)
+app.command()(devices.serve)
+app.command()(devices.devices)
 app.command()(targets.targets)
 app.command()(doctor.doctor)
 
