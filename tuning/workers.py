@@ -64,7 +64,7 @@ class WorkerPool:
         future: Future[Outcome] = Future()
         with self._changed:
             if self._closed:
-                future.cancel()
+                _cancel(future)
             else:
                 self._waiting.append((call, future))
                 self._changed.notify()
@@ -90,7 +90,7 @@ class WorkerPool:
             for worker in self._workers.values():
                 worker.kill()
         for _, future in waiting:
-            future.cancel()
+            _cancel(future)
         for thread in threads:
             thread.join()
 
@@ -142,6 +142,12 @@ class WorkerPool:
                 self._workers.pop(seat, None)
         if worker is not None:
             worker.close()
+
+
+def _cancel(future: "Future[Outcome]") -> None:
+    """Cancel, and tell those who wait for it."""
+    future.cancel()
+    future.set_running_or_notify_cancel()
 
 
 def call(function: Callable[..., Any], *arguments: Any, seconds: float) -> Outcome:
