@@ -90,7 +90,7 @@ class Verdicts:
         key = (hash_of(workload), trace_key(trace))
         if self._known.get(key) == verdict or self.is_banned(key):
             return
-        with self._told():
+        with _told(f"cannot write the verdicts {self._path}"):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             lines.append(self._path, _line(key, verdict))
         self._known[key] = verdict
@@ -107,7 +107,7 @@ class Verdicts:
         new = {key: verdict for key, verdict in bans.items() if not self.is_banned(key)}
         self._known |= new
         if new:
-            with self._told():
+            with _told(f"cannot write the verdicts {self._path}"):
                 lines.write(self._path, [*self.lines(), *self.bad_lines])
         return len(new)
 
@@ -128,19 +128,20 @@ class Verdicts:
         """Return a line for each schedule, without those that were replaced or are no verdicts."""
         return (_line(key, verdict) for key, verdict in self._known.items())
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise TuningError(f"cannot write the verdicts {self._path}: {error.strerror or error}") from None
-
 
 def read(folder: Path) -> Verdicts:
-    """Read the verdicts of a target's directory; without a file there are none."""
+    """Read the verdicts of a target's directory; without a file there are none.
+
+    Raises
+    ------
+    TuningError
+        If the file cannot be read.
+    """
     known: dict[Key, Verdict] = {}
     bad: list[str] = []
-    for line in lines.read(folder / VERDICTS):
+    with _told(f"cannot read the verdicts {folder / VERDICTS}"):
+        there = lines.read(folder / VERDICTS)
+    for line in there:
         entry = _entry(line)
         if entry is None:
             bad.append(line)
@@ -181,3 +182,12 @@ def _entry(line: str) -> tuple[Key, Verdict] | None:
 
 def _is_amount(value: Any) -> bool:
     return value is None or (type(value) in (int, float) and math.isfinite(value) and value >= 0)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Tell an error of the operating system in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise TuningError(f"{what}: {error.strerror or error}") from None
