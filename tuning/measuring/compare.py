@@ -8,8 +8,8 @@ through a kernel (its reductions one after the other, and a few operations more)
 
     16 u sqrt(n + 16)    of the untuned output's largest magnitude, and at most a twentieth of it.
 
-Random sums of 4,608 products in float32 differ by about a twentieth of that; a product that is missing shows
-as five times as much. Integers have to be equal.
+Random sums of 4,608 products in float32 differ by a twentieth of that, and one of which an average product
+is missing by fifty times as much. Integers have to be equal.
 
 An element that a kernel never writes keeps what was there, so the tuned one runs twice, on output arguments
 that were filled with huge numbers, positive first, then negative.
@@ -31,9 +31,9 @@ from tuning.worker import Call, Outcome
 from tuning.workers import WorkerPool
 
 RUN_SECONDS = 60.0
+RETURN_SECONDS = 60.0
 _WAIT_SECONDS = 30.0
 _TRANSFER_SECONDS = 60.0
-_RETURN_SECONDS = 60.0
 _FACTOR = 16
 _OTHER_OPERATIONS = 16
 _MOST = 0.05
@@ -99,12 +99,21 @@ class Comparer:
         TVM's name of the device.
     seconds : float
         The device ends a kernel that takes longer.
+    return_seconds : float
+        How long to wait for a device that went away.
     """
 
-    def __init__(self, config: RpcConfig, device_type: str = "cpu", seconds: float = RUN_SECONDS) -> None:
+    def __init__(
+        self,
+        config: RpcConfig,
+        device_type: str = "cpu",
+        seconds: float = RUN_SECONDS,
+        return_seconds: float = RETURN_SECONDS,
+    ) -> None:
         self._config = config
         self._device_type = device_type
         self._seconds = seconds
+        self._return_seconds = return_seconds
         self._pool = WorkerPool(size=1)
 
     def reference(self, library: Path, signature: Signature, seed: int = 0) -> Reference | Verdict:
@@ -170,7 +179,7 @@ class Comparer:
         bound = self._seconds + _WAIT_SECONDS + _TRANSFER_SECONDS
         outcome = self._pool.run([Call(run_kernel, arguments, bound)])[0]
         if outcome.cause is not None:
-            tracker.wait_for_device(self._config, _RETURN_SECONDS)
+            tracker.wait_for_device(self._config, self._return_seconds)
         return outcome
 
     def _words(self, outcome: Outcome) -> str:
