@@ -68,9 +68,11 @@ def _made(point: Point) -> float:
 
 
 def _scale(axes: Axes, values: Sequence[float]) -> None:
-    """Choose a logarithmic scale for a steep fall, and label it with plain numbers."""
+    """Begin at zero, or choose a logarithmic scale for a steep fall; label it with plain numbers."""
     if max(values) > STEEP * min(values):
         axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.yaxis.set_minor_formatter(lambda value, _: "")
 
@@ -82,7 +84,7 @@ def _trials(session: SessionFacts) -> str:
     emulated = ", emulated" if session.emulated else ""
     figure = Figure(figsize=(6.4, 1.0 + 0.28 * len(tasks)), layout="constrained")
     figure.suptitle(f"Tasks of {short(session.label)}", x=0.01, ha="left", fontsize=11, parse_math=False)
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
     for row, task in zip(rows, tasks, strict=True):
         _gain(left, row, task)
         failed, made = task.failed, task.trials
@@ -90,11 +92,11 @@ def _trials(session: SessionFacts) -> str:
         right.barh([row], [failed], left=[made - failed], color=UNDONE, height=0.6)
         right.annotate(f"{made:,}", (made, row), xytext=(4, 0), textcoords="offset points", va="center")
     left.set_title(f"ms in the network, first and best{emulated}", fontsize=9)
-    right.set_title("trials, those that failed brown", fontsize=9)
+    right.set_title("trials (brown: failed)", fontsize=9)
     left.set_yticks(rows, [short(task.name) for task in tasks], parse_math=False)
     left.invert_yaxis()
     for axes in (left, right):
-        axes.margins(x=0.25)
+        axes.margins(x=0.5)
         axes.tick_params(length=0, labelbottom=False)
         axes.spines[:].set_visible(False)
     return svg(figure, "What each task gained, and how many trials it got")
@@ -106,5 +108,5 @@ def _gain(axes: Axes, row: int, task: TaskFacts) -> None:
     first, best = (task.calls * us / 1e3 for us in (task.first_us, task.best_us))
     axes.barh([row], [first], color=COLOURS[0], height=0.6)
     axes.barh([row], [best], color=COLOURS[1], height=0.6)
-    label = milliseconds(best)
+    label = f"{first:.3g} -> {milliseconds(best)}" if first != best else milliseconds(best)
     axes.annotate(label, (max(first, best), row), xytext=(4, 0), textcoords="offset points", va="center")

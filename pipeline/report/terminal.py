@@ -69,9 +69,9 @@ def print_written(written: Iterable[Path], console: Console) -> None:
 
 def _rich(table: Table) -> RichTable | Text:
     if not table.rows:
-        return Text.assemble((f"{table.title}: ", "bold"), table.empty)
+        return Text.assemble((f"{printable(table.title)}: ", "bold"), table.empty)
     shown = RichTable(
-        title=Text(table.title, style="bold"),
+        title=Text(printable(table.title), style="bold"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         show_header=any(table.header),
