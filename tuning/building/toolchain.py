@@ -30,5 +30,5 @@ def check_toolchain(target: TargetInfo) -> None:
     if outcome.cause is not None:
         raise TuningError(
             f"{compiler} does not make libraries for the target {target.name} ({outcome.cause}): "
-            f"install the package {target.compiler_package}, whose {target.compiler} has to come first on PATH"
+            f"install the package {target.compiler_package}; its {target.compiler} has to come first on PATH"
         )

@@ -1,0 +1,112 @@
+"""Connects to a Dask cluster, and refuses one that cannot build for a target, in one line.
+
+The questions to the workers are functions of the standard library, so that a worker without this package can
+answer them too.
+"""
+
+import shutil
+from collections.abc import Callable
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from targets import TargetInfo
+from tuning.building.cluster_worker import versions
+from tuning.errors import TuningError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+ANSWER_SECONDS = 30.0
+
+
+def connect(address: str, target: TargetInfo, wait_seconds: float) -> "Client":
+    """Connect to a scheduler and check its workers.
+
+    Parameters
+    ----------
+    address : str
+        Such as ``tcp://scheduler:8786``.
+    target : TargetInfo
+        What the workers are to build for.
+    wait_seconds : float
+        How long to wait for the scheduler to answer, and for a first worker.
+
+    Raises
+    ------
+    TuningError
+        If no scheduler answers, it has no workers, or a worker lacks a package or the target's compiler, or
+        has another version of a package.
+    """
+    client = _client(address, wait_seconds)
+    try:
+        workers = _workers(client, address, wait_seconds)
+        for package, wanted in versions().items():
+            for worker, found in _ask(client, workers, metadata.version, package).items():
+                _check_version(worker, package, wanted, found)
+        for worker, found in _ask(client, workers, shutil.which, target.compiler).items():
+            if not isinstance(found, str):
+                raise TuningError(
+                    f"the Dask worker {worker} lacks the compiler {target.compiler}: "
+                    f"install the package {target.compiler_package} there"
+                )
+    except BaseException:
+        client.close(timeout=ANSWER_SECONDS)
+        raise
+    return client
+
+
+def _client(address: str, wait_seconds: float) -> "Client":
+    try:
+        from distributed import Client
+    except ImportError:
+        raise TuningError(
+            "building on a cluster needs the package distributed: "
+            "run python -m pip install 'deeprebirth[cluster]'"
+        ) from None
+    try:
+        return Client(address, timeout=wait_seconds, set_as_default=False, name="deeprebirth")
+    except (OSError, ValueError, TypeError) as error:
+        raise TuningError(
+            f"no Dask scheduler answers at {address} ({_in_one_line(error)}): "
+            f"start one with `dask scheduler`, or check the address"
+        ) from None
+
+
+def _workers(client: "Client", address: str, wait_seconds: float) -> list[str]:
+    try:
+        client.wait_for_workers(1, timeout=wait_seconds)
+        return list(client.nthreads(callback_timeout=ANSWER_SECONDS))
+    except OSError:
+        raise TuningError(
+            f"the Dask cluster at {address} has no workers: start some with `dask worker {address}`"
+        ) from None
+
+
+def _ask(client: "Client", workers: list[str], function: Callable[..., Any], *arguments: Any) -> dict:
+    """Return what a function gives at each worker: its value, or what it raised."""
+    asked = {worker: client.submit(function, *arguments, workers=[worker], pure=False) for worker in workers}
+    return {worker: _answer(worker, future) for worker, future in asked.items()}
+
+
+def _answer(worker: str, future: "Future") -> Any:
+    try:
+        return future.result(timeout=ANSWER_SECONDS)
+    except TimeoutError:
+        raise TuningError(
+            f"the Dask worker {worker} did not answer within {ANSWER_SECONDS:g} s: stop it or start it again"
+        ) from None
+    except Exception as error:
+        return error
+
+
+def _check_version(worker: str, package: str, wanted: str, found: Any) -> None:
+    if found != wanted:
+        there = f"has {package} {found}" if isinstance(found, str) else f"lacks the package {package}"
+        raise TuningError(
+            f"the Dask worker {worker} {there}: run python -m pip install '{package}=={wanted}' there "
+            f"and start it again"
+        )
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
