@@ -1,14 +1,14 @@
-"""The search for a task's candidates: MetaSchedule's design spaces and evolutionary search, sized for CPUs.
+"""The search for a task's candidates: plain schedules, what was found for functions like it, and evolution.
 
-Applying a trace takes about ten milliseconds, so upstream's population of 512 over four generations takes
-longer than the measurements it prepares. A first look at a task takes random samples and lets the cost model,
-which learned from the tasks before, choose among them. Only later rounds evolve a population.
-
-Functions without weights (pooling, concatenation, softmax) have little to win and much to lose from random
-places of computation: their space only asks how to go parallel, to vectorise and to unroll.
+The first candidates need no search: the plain schedules of the function, and the best ones of functions
+that are alike, moved to its sizes. Then MetaSchedule's evolutionary search goes on from what was measured.
+Applying a trace and reading its features takes about twenty milliseconds, so upstream's population of 512
+over four generations takes a minute for a round of sixteen; here it is smaller.
 """
 
+from collections.abc import Iterable
 from functools import cached_property
+from itertools import chain, zip_longest
 
 from tvm.ir import IRModule
 from tvm.s_tir import meta_schedule as ms
@@ -19,20 +19,26 @@ from targets import TargetInfo
 from tuning.intrinsics import import_cpu_intrinsics
 from tuning.records.database import trace_key
 from tuning.searching.budget import ROUND
+from tuning.searching.lessons import Lesson, cost_model, lesson_of, lessons_of, teach
+from tuning.searching.plain import plain_schedules
+from tuning.searching.processor import processor_of
+from tuning.searching.space import replay, tune_context
+from tuning.searching.transfer import Experience, snapped
 
-_FIRST_SAMPLES = 32
+__all__ = ["Experience", "Lesson", "Search", "cost_model", "lessons_of", "teach"]
+
 _POPULATION = 64
 _GENERATIONS = 2
-_WARM_UP_TRIALS = 32
 _RECALLED = 16
+_PLAIN = 4
+_ALIKE = 2
 _MANY_TRIALS = 1 << 20
-_NEVER_TRAIN = 1 << 40
-
-Lesson = tuple[ms.TuneContext, list[MeasureCandidate], list[RunnerResult]]
 
 
 class Search:
     """The search of one task.
+
+    Candidates may be asked for while earlier ones are still under way, and results may come in any order.
 
     Parameters
     ----------
@@ -45,9 +51,11 @@ class Search:
     heavy : bool
         Whether it holds a convolution or a matrix product.
     database : Database
-        Its best records are where later rounds start.
+        Its best records are where evolution starts.
     model : CostModel
         Chooses among samples.
+    experience : Experience, optional
+        What the database knows of functions like this one.
     """
 
     def __init__(
@@ -58,6 +66,7 @@ class Search:
         heavy: bool,
         database: ms.database.Database,
         model: ms.CostModel,
+        experience: Experience | None = None,
     ) -> None:
         import_cpu_intrinsics()
         self._module = module
@@ -66,95 +75,70 @@ class Search:
         self._heavy = heavy
         self._database = database
         self._model = model
+        self._experience = experience or Experience()
 
     def candidates(self, size: int, measured: set[str]) -> list[MeasureCandidate]:
-        """Return up to ``size`` candidates whose keys are not in ``measured``; none if there are none."""
-        self._current = self._evolving if measured else self._context(_FIRST_SAMPLES, 0)
-        found = self._current.generate_measure_candidates() or []
-        fresh = {trace_key(each.sch.trace): each for each in found}
-        return [each for key, each in fresh.items() if key not in measured][:size]
+        """Return up to ``size`` candidates whose keys are not in ``measured``; none if there are none.
+
+        Parameters
+        ----------
+        size : int
+            How many are wanted.
+        measured : set of str
+            Keys of what was measured or is under way.
+        """
+        first = _fresh(self._first, measured, size)
+        if len(first) == size:
+            return list(first.values())
+        sampled = self._context.generate_measure_candidates() or []
+        return [*first.values(), *_fresh(sampled, {*measured, *first}, size - len(first)).values()]
 
     def learn(self, candidates: list[MeasureCandidate], results: list[RunnerResult]) -> None:
-        """Take in what measuring the last candidates gave."""
-        self._current.notify_runner_results(candidates, results)
-        self._model.update(self._current, candidates, results)
+        """Take in what measuring candidates gave."""
+        if candidates:
+            self._model.update(self._context, candidates, results)
 
     def lesson(self, records: list[ms.database.TuningRecord]) -> Lesson | None:
         """Return what the cost model can learn from the best of the records that earlier runs left."""
-        if not self._heavy:
-            return None
-        best = sorted(records, key=lambda record: min(map(float, record.run_secs)))[:_RECALLED]
-        known = [(_candidate(record), RunnerResult(record.run_secs, None)) for record in best]
-        known = [(candidate, result) for candidate, result in known if candidate is not None]
-        return (self._evolving, *map(list, zip(*known, strict=True))) if known else None
+        return lesson_of(self._context, records, _RECALLED) if self._heavy else None
 
     @cached_property
-    def _evolving(self) -> ms.TuneContext:
-        return self._context(_POPULATION, _GENERATIONS)
+    def _first(self) -> list[MeasureCandidate]:
+        """The candidates that need no search: plain ones and those of functions alike, in turns."""
+        plain = [replay(self._module, each.trace, self._context) for each in self._plain]
+        records = self._experience.records_like(self._module, _ALIKE)
+        alike = [replay(self._module, each.trace, self._context, snapped) for each in records]
+        in_turns = chain.from_iterable(zip_longest(plain, alike))
+        return [each for each in in_turns if each is not None]
 
-    def _context(self, population: int, generations: int) -> ms.TuneContext:
-        context = ms.TuneContext(
-            self._module,
-            target=self._target.target(),
-            space_generator=_space(self._heavy),
-            search_strategy=EvolutionarySearch(
-                population_size=population,
-                init_min_unmeasured=population // 2,
-                genetic_num_iters=generations,
-            ),
-            rand_state=self._seed,
-            num_threads=self._target.threads,
+    @cached_property
+    def _plain(self) -> list:
+        if not self._heavy:
+            return []
+        return plain_schedules(self._module, processor_of(self._target.target()), _PLAIN)
+
+    @cached_property
+    def _context(self) -> ms.TuneContext:
+        strategy = EvolutionarySearch(
+            population_size=_POPULATION,
+            init_min_unmeasured=_POPULATION // 2,
+            genetic_num_iters=_GENERATIONS,
         )
-        context.pre_tuning(_MANY_TRIALS, ROUND, database=self._database, cost_model=self._model)
+        context = tune_context(
+            self._module, self._target.target(), self._heavy, strategy, self._seed, self._target.threads
+        )
+        spaces = [*context.generate_design_space(), *self._plain[:1]]
+        context.pre_tuning(_MANY_TRIALS, ROUND, spaces, self._database, self._model)
         return context
 
 
-def teach(model: ms.CostModel, lessons: list[Lesson]) -> None:
-    """Give the cost model what earlier runs measured; it trains once, on all of it, not after each lesson."""
-    for place, lesson in enumerate(lessons, start=1):
-        model.last_train_size = 0 if place == len(lessons) else _NEVER_TRAIN
-        model.update(*lesson)
-
-
-def cost_model(target: TargetInfo) -> ms.CostModel:
-    """Return the cost model that all tasks of a network share; it guesses until it knows some trials."""
-    return ms.cost_model.XGBModel(num_warmup_samples=_WARM_UP_TRIALS, num_tuning_cores=target.threads)
-
-
-def _candidate(record: ms.database.TuningRecord) -> MeasureCandidate | None:
-    """Return the candidate that a record is of, or None if its trace does not fit its function."""
-    try:
-        return record.as_measure_candidate()
-    except (RuntimeError, ValueError, TypeError):
-        return None
-
-
-def _space(heavy: bool) -> "str | ms.SpaceGenerator":
-    if heavy:
-        return "post-order-apply"
-    rules = [
-        ms.schedule_rule.AutoInline(
-            into_producer=False,
-            into_consumer=True,
-            inline_const_tensor=True,
-            disallow_if_then_else=True,
-            require_injective=True,
-            require_ordered=True,
-            disallow_op=["tirx.exp"],
-        ),
-        ms.schedule_rule.ParallelizeVectorizeUnroll(
-            max_jobs_per_core=16, max_vectorize_extent=64, unroll_max_steps=[0, 16, 64], unroll_explicit=True
-        ),
-    ]
-    return ms.space_generator.PostOrderApply(
-        sch_rules=rules,
-        postprocs=[
-            ms.postproc.DisallowDynamicLoop(),
-            ms.postproc.RewriteParallelVectorizeUnroll(),
-            ms.postproc.RewriteReductionBlock(),
-        ],
-        mutator_probs={
-            ms.mutator.MutateUnroll(): 0.5,
-            ms.mutator.MutateParallel(max_jobs_per_core=16): 0.5,
-        },
-    )
+def _fresh(candidates: Iterable[MeasureCandidate], known: set[str], most: int) -> dict[str, MeasureCandidate]:
+    """Return the first candidates that are not known, by their keys."""
+    found: dict[str, MeasureCandidate] = {}
+    for candidate in candidates:
+        if len(found) == most:
+            break
+        key = trace_key(candidate.sch.trace)
+        if key not in known:
+            found.setdefault(key, candidate)
+    return found

@@ -1,0 +1,97 @@
+"""How a product is cut so that its sums stay in registers.
+
+A convolution or matrix product is the sum over many steps of weight x input. Its innermost part, repeated for
+each step, keeps ``channels`` vectors of output channels for each of ``columns`` output pixels in registers. A
+step loads ``channels`` vectors of weights and ``columns`` inputs for ``channels * columns`` multiplications,
+so large and square blocks are best; but weights and inputs need registers too, and a block that spills is
+several times slower than one half as large.
+
+Factors must divide the sizes. Where those are prime, blocks are small or vectors are short, and the code is
+slow but right.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+from tuning.searching.processor import Processor
+
+_FOR_SUMS = 3 / 4
+_MOST_ROWS = 4
+_LONG_VECTOR = 2
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """The extents of the innermost loops.
+
+    Attributes
+    ----------
+    lanes : int
+        Elements of a vector.
+    channels : int
+        Vectors (of output channels) for each column.
+    rows, columns : int
+        Output rows and columns; without vectors along the channels, columns counts vectors.
+    """
+
+    lanes: int
+    channels: int
+    rows: int
+    columns: int
+
+    @property
+    def sums(self) -> int:
+        """Vectors that hold sums."""
+        return self.channels * self.rows * self.columns
+
+    @property
+    def loads(self) -> int:
+        """Vectors and scalars loaded in one step."""
+        return self.channels + self.rows * self.columns
+
+
+def lanes_of(extent: int, processor: Processor) -> int:
+    """Return the vector length for an axis: the processor's if it divides, else the best divisor below.
+
+    A power of two is one vector; another length is put together from several, so it must be twice as long.
+    """
+    divisors = [each for each in divisors_of(extent) if each <= processor.lanes]
+    power = max(each for each in divisors if each & (each - 1) == 0)
+    return max(divisors) if max(divisors) >= _LONG_VECTOR * power else power
+
+
+def blockings(
+    vectors: int, rows: int, columns: int, lanes: int, processor: Processor, most: int
+) -> list[Blocking]:
+    """Return register blocks in order of promise.
+
+    Parameters
+    ----------
+    vectors : int
+        Vectors of output channels (or the channels themselves).
+    rows, columns : int
+        Output rows and columns (or vectors of columns).
+    lanes : int
+        Elements of a vector.
+    processor : Processor
+        What holds the block.
+    most : int
+        How many are wanted.
+    """
+    room = int(processor.registers * _FOR_SUMS)
+    found = [
+        Blocking(lanes, *extents)
+        for extents in product(divisors_of(vectors), divisors_of(rows), divisors_of(columns))
+        if extents[0] * extents[1] * extents[2] <= room and extents[1] <= _MOST_ROWS
+    ]
+    return sorted(found, key=_promise)[:most]
+
+
+def divisors_of(number: int) -> list[int]:
+    """Return all divisors, the smallest first."""
+    return [each for each in range(1, number + 1) if number % each == 0]
+
+
+def _promise(block: Blocking) -> tuple[float, int]:
+    """Loads for each multiplication; of equal ones that with fewer rows, whose inputs lie together."""
+    return block.loads / block.sums, block.rows
