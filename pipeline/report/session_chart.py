@@ -82,9 +82,9 @@ def _trials(session: SessionFacts) -> str:
     tasks = session.tasks[:MOST_TASKS]
     rows = range(len(tasks))
     emulated = ", emulated" if session.emulated else ""
-    figure = Figure(figsize=(6.4, 1.0 + 0.28 * len(tasks)), layout="constrained")
+    figure = Figure(figsize=(7.0, 1.0 + 0.28 * len(tasks)), layout="constrained")
     figure.suptitle(f"Tasks of {short(session.label)}", x=0.01, ha="left", fontsize=11, parse_math=False)
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(5, 3))
     for row, task in zip(rows, tasks, strict=True):
         _gain(left, row, task)
         failed, made = task.failed, task.trials
