@@ -43,6 +43,7 @@ class _Summary:
     functions_total: int
     untuned: list[str]
     planned_bytes: int
+    cleaning: db.Cleaning
 
 
 class Compiled:
@@ -58,6 +59,8 @@ class Compiled:
         Functions without a schedule; they have TVM's default, one thread and no vectors.
     planned_bytes : int
         Bytes of the memory planned for what flows between the functions.
+    cleaning : Cleaning
+        What was left out of the database, wrong schedules among it.
     """
 
     def __init__(self, folder: tempfile.TemporaryDirectory, summary: _Summary) -> None:
@@ -66,6 +69,7 @@ class Compiled:
         self.functions_total = summary.functions_total
         self.untuned = summary.untuned
         self.planned_bytes = summary.planned_bytes
+        self.cleaning = summary.cleaning
 
     @property
     def library(self) -> Path:
@@ -134,7 +138,7 @@ def compile_into(module: IRModule, target: TargetInfo, database_dir: Path | None
     import_cpu_intrinsics()
     tvm_target = target.target()
     module = prepare(module, tvm_target)
-    with db.readable(database_dir, tvm_target) as (database, _):
+    with db.readable(database_dir, tvm_target) as (database, cleaning):
         module = _apply(module, tvm_target, database)
     names, untuned = _functions(module)
     module, weights = _lift_constants(module)
@@ -143,7 +147,7 @@ def compile_into(module: IRModule, target: TargetInfo, database_dir: Path | None
         executable = relax.build(module, tvm_target, relax_pipeline=_lowering(planned))
     executable.export_library(str(Path(folder) / LIBRARY), cc=target.require_compiler())
     (Path(folder) / WEIGHTS).write_bytes(tvm.runtime.save_param_dict(weights))
-    return _Summary(len(names) - len(untuned), len(names), untuned, planned.total)
+    return _Summary(len(names) - len(untuned), len(names), untuned, planned.total, cleaning)
 
 
 def _apply(module: IRModule, target: tvm.target.Target, database: Any) -> IRModule:

@@ -49,6 +49,10 @@ def test_every_function_has_its_record(tuned: tuning.Compiled) -> None:
     assert tuned.untuned == []
 
 
+def test_what_was_left_out_of_the_database_is_told(tuned: tuning.Compiled) -> None:
+    assert tuned.cleaning == tuning.Cleaning()
+
+
 def test_without_a_database_every_function_is_named_untuned(untuned: tuning.Compiled) -> None:
     assert untuned.records_applied == 0
     assert len(untuned.untuned) == untuned.functions_total

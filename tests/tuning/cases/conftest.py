@@ -1,0 +1,46 @@
+"""Databases with records of real candidates and made-up times."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tvm
+from tvm.s_tir import meta_schedule as ms
+
+import targets
+from tuning.prepare import prepare
+from tuning.records import database as db
+from tuning.searching.search import Search, cost_model
+
+Fill = Callable[[Path, tvm.IRModule, int], dict[str, list[ms.database.TuningRecord]]]
+
+
+@pytest.fixture(scope="session")
+def fill(host: targets.TargetInfo) -> Fill:
+    """Write up to so many records of each of a network's tasks; they take 1 ms, 2 ms and so on.
+
+    Returns the records by the names of their tasks, the best first.
+    """
+
+    def filled(base: Path, module: tvm.IRModule, size: int) -> dict[str, list[ms.database.TuningRecord]]:
+        target = host.target()
+        tasks = ms.relax_integration.extract_tasks(
+            prepare(module, target), target, module_equality=db.MODULE_EQUALITY
+        )
+        records = {}
+        with db.writable(base, target) as (database, _):
+            for task in tasks:
+                workload = database.commit_workload(task.dispatched[0])
+                heavy = "conv" in task.task_name
+                search = Search(task.dispatched[0], host, 1, heavy, database, cost_model(host))
+                records[task.task_name] = [
+                    ms.database.TuningRecord(
+                        each.sch.trace, workload, [0.001 * place], target, each.args_info
+                    )
+                    for place, each in enumerate(search.candidates(size, set()), start=1)
+                ]
+                for record in records[task.task_name]:
+                    database.commit_tuning_record(record)
+        return records
+
+    return filled
