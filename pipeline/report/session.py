@@ -33,15 +33,35 @@ def report_of(paths: Sequence[Path]) -> SessionsReport:
         One of them is no log of a tuning session.
     """
     logs = {str(path): _read(path) for path in {path.resolve(): path for path in paths}.values()}
-    sessions = [session for log in logs.values() for session in log.sessions]
-    names = (session.started.network for session in sessions)
-    labels = [name if len(sessions) == 1 else f"{number}. {name}" for number, name in enumerate(names, 1)]
+    several = sum(len(log.sessions) for log in logs.values()) > 1
+    made: list[SessionFacts] = []
+    for log in logs.values():
+        latest: dict[tuple[str, ...], SessionFacts] = {}
+        for session in log.sessions:
+            name = session.started.network
+            facts = _facts(f"{len(made) + 1}. {name}" if several else name, session)
+            of = (facts.network, facts.target, facts.measured_on)
+            if facts.reused and of in latest:
+                facts = _continued(facts, latest[of])
+            latest[of] = facts
+            made.append(facts)
     return SessionsReport(
         logs=tuple(
             LogFacts(path=path, sessions=len(log.sessions), bad_lines=log.bad_lines, problems=log.problems)
             for path, log in logs.items()
         ),
-        sessions=tuple(map(_facts, labels, sessions)),
+        sessions=tuple(made),
+    )
+
+
+def _continued(session: SessionFacts, before: SessionFacts) -> SessionFacts:
+    """Return a session that goes on with another one's trials, which its database held when it began."""
+    return session.model_copy(
+        update={
+            "continues": before.label,
+            "seconds_before": before.seconds_before + before.seconds,
+            "trials_before": before.trials_before + before.trials,
+        }
     )
 
 
@@ -60,6 +80,9 @@ def _facts(label: str, session: LoggedSession) -> SessionFacts:
     seconds = max((line.at for line in _timed(session)), default=0.0)
     return SessionFacts(
         label=label,
+        continues=None,
+        seconds_before=0.0,
+        trials_before=0,
         network=started.network,
         target=started.target,
         measured_on=started.measured_on,

@@ -24,24 +24,26 @@ def session_charts(report: SessionsReport) -> tuple[str, ...]:
     drawn = report.sessions[-len(LINES) :]
     with matplotlib.rc_context(STYLE):
         return (
-            *([_latency(drawn)] if any(each.latency for each in drawn) else []),
+            *([_latency(drawn, len(report.sessions))] if any(each.latency for each in drawn) else []),
             *(_trials(each) for each in drawn if each.tasks),
         )
 
 
-def _latency(sessions: Sequence[SessionFacts]) -> str:
+def _latency(sessions: Sequence[SessionFacts], of: int) -> str:
     """Draw the latency of the networks against time, and against trials."""
+    colours = _colours(sessions)
     figure = Figure(figsize=(6.4, 4.4 + 0.22 * len(sessions)), layout="constrained")
     above, below = figure.subplots(2, 1)
     axes = ((above, "seconds", _seconds), (below, "trials", _made))
     for each, unit, place in axes:
-        for session, colour in zip(sessions, LINES, strict=False):
+        for session in sessions:
             if session.latency:
-                _line(each, session, colour, place)
+                _line(each, session, colours[session.label], place)
         _scale(each, [point.ms for session in sessions for point in session.latency])
         each.set_xlabel(unit)
         each.spines[["top", "right"]].set_visible(False)
-    above.set_title("Latency of the network, estimated, ms")
+    newest = f", newest {len(sessions)} of {of} sessions" if len(sessions) < of else ""
+    above.set_title(f"Latency of the network, estimated, ms{newest}")
     handles, names = above.get_legend_handles_labels()
     legend = figure.legend(handles, names, loc="outside lower left", frameon=False, fontsize=9)
     for text in legend.get_texts():
@@ -49,22 +51,35 @@ def _latency(sessions: Sequence[SessionFacts]) -> str:
     return svg(figure, "Estimated latency of the network against seconds and trials")
 
 
-def _line(axes: Axes, session: SessionFacts, colour: str, place: Callable[[Point], float]) -> None:
-    """Draw steps from point to point up to the end of the session; a cross is an end that was not logged."""
+def _colours(sessions: Sequence[SessionFacts]) -> dict[str, str]:
+    """Return a colour for each session by its label; one that goes on from another has the same."""
+    colours: dict[str, str] = {}
+    for session in sessions:
+        colours[session.label] = colours.get(session.continues or "") or LINES[len(set(colours.values()))]
+    return colours
+
+
+def _line(
+    axes: Axes, session: SessionFacts, colour: str, place: Callable[[SessionFacts, Point], float]
+) -> None:
+    """Draw steps from point to point up to the end of the session; a cross is an end that was not logged.
+
+    A session that goes on from another begins where that one ended, and has no name of its own.
+    """
     end = Point(at=session.seconds, trials=session.trials, ms=session.latency[-1].ms)
     points = (*session.latency, end)
-    places, values = [place(point) for point in points], [point.ms for point in points]
+    places, values = [place(session, point) for point in points], [point.ms for point in points]
     name = f"{short(session.label)} on {short(session.measured_on)}{', emulated' if session.emulated else ''}"
-    axes.step(places, values, where="post", color=colour, label=name)
+    axes.step(places, values, where="post", color=colour, label="_" if session.continues else name)
     axes.plot(places[-1:], values[-1:], color=colour, marker="x" if session.end is None else "o")
 
 
-def _seconds(point: Point) -> float:
-    return point.at
+def _seconds(session: SessionFacts, point: Point) -> float:
+    return session.seconds_before + point.at
 
 
-def _made(point: Point) -> float:
-    return float(point.trials)
+def _made(session: SessionFacts, point: Point) -> float:
+    return float(session.trials_before + point.trials)
 
 
 def _scale(axes: Axes, values: Sequence[float]) -> None:

@@ -56,14 +56,19 @@ class Noted(Record):
 class SessionFacts(Record):
     """A session.
 
-    `label` tells it from the others of a report. `trials_asked` or `time_budget` (seconds) is what it was
-    given; `reused` counts the trials that the database held before. `end` says how it ended, None if its log
-    has no end. `first_ms` and `best_ms` are those of the whole network, estimated from its tasks' best times.
-    `stages` are seconds that each had something to do. `outliers` counts run times that were left out,
-    `unsteady` the trials whose spread stayed large.
+    `label` tells it from the others of a report. `continues` is the label of the session that it goes on
+    from, in the same log; `seconds_before` and `trials_before` are those of all that came before.
+    `trials_asked` or `time_budget` (seconds) is what it was given; `reused` counts the trials that the
+    database held before. `end` says how it ended, None if its log has no end. `first_ms` and `best_ms` are
+    those of the whole network, estimated from its tasks' best times. `stages` are seconds that each had
+    something to do. `outliers` counts run times that were left out, `unsteady` the trials whose spread stayed
+    large.
     """
 
     label: Name
+    continues: Name | None
+    seconds_before: NonNegativeFloat
+    trials_before: NonNegativeInt
     network: Name
     target: Name
     measured_on: Name

@@ -73,7 +73,7 @@ def _settings(report: SessionsReport) -> Table:
                 each.label,
                 each.target,
                 each.where,
-                each.began.replace("T", " "),
+                _began(each),
                 _budget(each),
                 _end(each),
                 ", ".join(f"{name} {version}" for name, version in each.versions.items()),
@@ -211,6 +211,11 @@ def _budget(session: SessionFacts) -> str:
     if session.time_budget is not None:
         return duration(session.time_budget)
     return NOTHING if session.trials_asked is None else f"{session.trials_asked:,} trials"
+
+
+def _began(session: SessionFacts) -> str:
+    when = session.began.replace("T", " ")
+    return f"{when}, continues {session.continues}" if session.continues else when
 
 
 def _end(session: SessionFacts) -> str:

@@ -165,12 +165,38 @@ def test_emulated_times_are_labelled_and_no_change_is_claimed(tmp_path: Path):
 def test_several_logs_lie_over_each_other(log: Path, tmp_path: Path):
     other = write(tmp_path / "other", started("merged", measured_on="Another CPU"), *STORY, END)
     write(other, started("merged"), *STORY)
-    report = report_of([log, other, log])
+    (tmp_path / "folder").mkdir()
+    report = report_of([log, other, tmp_path / "folder" / ".." / log.name])
     assert [each.label for each in report.sessions] == ["1. net", "2. merged", "3. merged"]
     assert [(each.sessions, each.bad_lines) for each in report.logs] == [(1, 0), (2, 0)]
     chart = " ".join(ET.fromstring(session_charts(report)[0]).itertext())
     for name in ("1. net on Test CPU", "2. merged on Another CPU", "3. merged on Test CPU"):
         assert name in chart
+    assert not any(each.continues for each in report.sessions)
+
+
+def test_a_session_goes_on_where_the_killed_one_was(tmp_path: Path):
+    path = write(tmp_path / "log", started(reused=0), *STORY)
+    write(path, started("merged", reused=4), *STORY, END)
+    write(path, started(reused=4), *STORY)
+    write(path, started(reused=8), *STORY, END)
+    write(path, started(reused=0), *STORY, END)
+    first, other, second, third, fresh = (report := report_of([path])).sessions
+    assert [each.continues for each in (first, other, fresh)] == [None, None, None]
+    assert (second.continues, second.seconds_before, second.trials_before) == ("1. net", 4.0, 4)
+    assert (third.continues, third.seconds_before, third.trials_before) == ("3. net", 8.0, 8)
+    assert "continues 3. net" in cells(report, "What was tuned")[3][3]
+    chart = " ".join(ET.fromstring(session_charts(report)[0]).itertext())
+    assert [f"{number}." in chart for number in range(1, 6)] == [True, True, False, False, True]
+
+
+def test_a_night_of_many_sessions_is_drawn(tmp_path: Path):
+    for _ in range(20):
+        path = write(tmp_path / "log", started(reused=0), *STORY)
+    report = report_of([path])
+    chart = " ".join(ET.fromstring(session_charts(report)[0]).itertext())
+    assert [f" {each.label} on" in chart for each in report.sessions] == [False] * 12 + [True] * 8
+    assert "newest 8 of 20 sessions" in chart
 
 
 def test_lines_that_cannot_be_used_are_told(log: Path):
