@@ -16,7 +16,6 @@ from tvm.s_tir.meta_schedule.runner import RunnerResult
 from tvm.s_tir.meta_schedule.search_strategy import EvolutionarySearch, MeasureCandidate
 
 from targets import TargetInfo
-from tuning.intrinsics import import_cpu_intrinsics
 from tuning.records.database import trace_key
 from tuning.searching.budget import ROUND
 from tuning.searching.lessons import Lesson, cost_model, lesson_of, lessons_of, teach
@@ -68,7 +67,6 @@ class Search:
         model: ms.CostModel,
         experience: Experience | None = None,
     ) -> None:
-        import_cpu_intrinsics()
         self._module = module
         self._target = target
         self._seed = seed

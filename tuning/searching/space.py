@@ -16,6 +16,8 @@ from tvm.s_tir.meta_schedule.arg_info import ArgInfo
 from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
 from tvm.s_tir.schedule import Trace
 
+from tuning.intrinsics import import_cpu_intrinsics
+
 Decide = Callable[[Schedule], Callable[..., Any]]
 
 _TVM_ERRORS = (RuntimeError, ValueError, TypeError)
@@ -103,6 +105,7 @@ def tune_context(
     threads: int = 1,
 ) -> ms.TuneContext:
     """Return a context of a function: with its design spaces' rules, and perhaps a search strategy."""
+    import_cpu_intrinsics()
     return ms.TuneContext(
         module,
         target=target,

@@ -1,0 +1,133 @@
+"""Plain schedules compute what torch does, use vectors, and are records as any other."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tvm
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tvm import relax
+from tvm.s_tir import meta_schedule as ms
+from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
+
+import targets
+from tuning.records.database import trace_key
+from tuning.searching.plain import plain_schedules
+from tuning.searching.processor import Processor, processor_of
+from tuning.searching.space import replay, tune_context
+
+PHONE = tvm.target.Target(
+    {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a72", "num-cores": 4}
+)
+SMALL = Processor(lanes=4, registers=16, cores=2)
+
+
+def candidates(task, target: tvm.target.Target, processor: Processor | None = None) -> list[MeasureCandidate]:
+    context = tune_context(task, target, heavy=True)
+    found = plain_schedules(task, processor or processor_of(target), 4)
+    return [replay(task, each.trace, context) for each in found]
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> dict:
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    depthwise = draw(st.integers(0, 3)) == 0
+    inputs = groups * draw(st.integers(1, 12))
+    outputs = groups * draw(st.sampled_from([1, 4, 7, 8, 10, 16, 24, 40]))
+    return {
+        "inputs": inputs,
+        "outputs": inputs if depthwise else outputs,
+        "groups": inputs if depthwise else groups,
+        "height": draw(st.integers(5, 17)),
+        "width": draw(st.integers(5, 30)),
+        "kernel": draw(st.sampled_from([1, 2, 3, 5])),
+        "stride": draw(st.sampled_from([1, 2])),
+        "padding": draw(st.integers(0, 2)),
+        "batch": draw(st.sampled_from([1, 1, 2])),
+        "relu": draw(st.booleans()),
+    }
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sizes=convolutions(), processor=st.sampled_from([None, SMALL]))
+def test_they_compute_what_torch_does(
+    convolution, computed, host: targets.TargetInfo, sizes: dict, processor: Processor | None
+) -> None:
+    case = convolution(**sizes)
+    values = case.values()
+    wanted = case.in_torch(values)
+    found = candidates(case.task(host.target()), host.target(), processor)
+    assert found
+    assert None not in found
+    for each in found[:2] + found[-1:]:
+        got = computed(each.sch.mod, values, wanted.shape)
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_matrix_product(computed, host: targets.TargetInfo) -> None:
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((3, 50), "float32"))
+    weight = relax.const(np.zeros((50, 72), "float32"))
+    with builder.function("main", [x], attrs={"num_input": 1}):
+        with builder.dataflow():
+            result = builder.emit_output(builder.emit(relax.op.matmul(x, weight)))
+        builder.emit_func_output(result)
+    task = ms.relax_integration.extract_tasks(
+        relax.get_pipeline("zero")(builder.get()), host.target(), module_equality="ignore-tensor"
+    )[0].dispatched[0]
+    rng = np.random.default_rng(1)
+    values = [rng.standard_normal(shape).astype("float32") for shape in ((3, 50), (50, 72))]
+    found = candidates(task, host.target())
+    assert found
+    for each in found:
+        got = computed(each.sch.mod, values, (3, 72))
+        np.testing.assert_allclose(got, values[0] @ values[1], rtol=1e-4, atol=1e-4)
+
+
+def test_sums_of_a_convolution_are_vectors_of_the_processor(convolution, host: targets.TargetInfo) -> None:
+    first = candidates(convolution().task(host.target()), host.target())[0]
+    lanes = processor_of(host.target()).lanes
+    assert re.search(rf"T.vectorized\(T.int64\({lanes}\)\)", first.sch.mod.script())
+
+
+@pytest.mark.parametrize("sizes", [{}, {"kernel": 1, "padding": 0}, {"stride": 2}])
+def test_code_for_a_phone_multiplies_vectors_only(convolution, sizes: dict) -> None:
+    first = candidates(convolution(**sizes).task(PHONE), PHONE)[0]
+    code = tvm.compile(first.sch.mod, PHONE).mod.inspect_source("asm")
+    assert len(re.findall(r"\bfmla\s+v\d+\.4s", code)) >= 16
+    assert not re.findall(r"\bfmadd\b", code)
+
+
+def test_a_record_of_one_is_read_again(
+    convolution, computed, tmp_path: Path, host: targets.TargetInfo
+) -> None:
+    case = convolution()
+    task = case.task(host.target())
+    files = [str(tmp_path / name) for name in ("workloads.json", "records.json")]
+    database = ms.database.JSONDatabase(*files)
+    workload = database.commit_workload(task)
+    written = candidates(task, host.target())
+    for each in written:
+        record = ms.database.TuningRecord(each.sch.trace, workload, [1.0], host.target(), each.args_info)
+        database.commit_tuning_record(record)
+    read = [each.as_measure_candidate() for each in ms.database.JSONDatabase(*files).get_all_tuning_records()]
+    keys = [{trace_key(each.sch.trace) for each in found} for found in (written, read)]
+    assert len(keys[0]) == 4
+    assert keys[0] == keys[1]
+    wanted = case.in_torch(case.values())
+    got = computed(read[0].sch.mod, case.values(), wanted.shape)
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_function_that_is_no_sum_has_none(host: targets.TargetInfo) -> None:
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((3, 50), "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            result = builder.emit_output(builder.emit(relax.op.nn.relu(x)))
+        builder.emit_func_output(result)
+    module = relax.get_pipeline("zero")(builder.get())
+    (task,) = ms.relax_integration.extract_tasks(module, host.target())
+    assert plain_schedules(task.dispatched[0], SMALL, 4) == []
