@@ -38,7 +38,7 @@ def _latency(sessions: Sequence[SessionFacts], of: int) -> str:
     for each, unit, place in axes:
         for session in sessions:
             if session.latency:
-                _line(each, session, colours[session.label], place)
+                _line(each, session, colours[session.label], place, named=session.continues not in colours)
         _scale(each, [point.ms for session in sessions for point in session.latency])
         each.set_xlabel(unit)
         each.spines[["top", "right"]].set_visible(False)
@@ -60,17 +60,22 @@ def _colours(sessions: Sequence[SessionFacts]) -> dict[str, str]:
 
 
 def _line(
-    axes: Axes, session: SessionFacts, colour: str, place: Callable[[SessionFacts, Point], float]
+    axes: Axes,
+    session: SessionFacts,
+    colour: str,
+    place: Callable[[SessionFacts, Point], float],
+    *,
+    named: bool,
 ) -> None:
     """Draw steps from point to point up to the end of the session; a cross is an end that was not logged.
 
-    A session that goes on from another begins where that one ended, and has no name of its own.
+    A session that goes on from another begins where that one ended.
     """
     end = Point(at=session.seconds, trials=session.trials, ms=session.latency[-1].ms)
     points = (*session.latency, end)
     places, values = [place(session, point) for point in points], [point.ms for point in points]
     name = f"{short(session.label)} on {short(session.measured_on)}{', emulated' if session.emulated else ''}"
-    axes.step(places, values, where="post", color=colour, label="_" if session.continues else name)
+    axes.step(places, values, where="post", color=colour, label=name if named else "_")
     axes.plot(places[-1:], values[-1:], color=colour, marker="x" if session.end is None else "o")
 
 
