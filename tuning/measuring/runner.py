@@ -219,10 +219,10 @@ class Runner:
             return outcome.value
         if address is None and outcome.late:
             return Report(detail=outcome.cause)
-        cause = Cause.TIMED_OUT if outcome.late else Cause.CRASHED
-        return Report(
-            address, failure=Failure(cause, outcome.cause), suspect=not outcome.late, took=outcome.seconds
-        )
+        failure = Failure(Cause.CRASHED, f"the process that measured it: {outcome.cause}")
+        if outcome.late:
+            failure = Failure(Cause.DEVICE_GONE, f"{address} did not answer for {outcome.seconds:.0f} s")
+        return Report(address, failure=failure, suspect=True, took=outcome.seconds)
 
     def _judge(self, job: _Job, report: Report, lines: list[str]) -> Measured | None:
         """Return what the candidate gets; None if it has to be measured again.

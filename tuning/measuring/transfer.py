@@ -9,11 +9,10 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from tvm import rpc
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 _LEAST_SECONDS = 2.0
 _SLOWEST = 64 * 1024
 _LARGE = 4 << 20
-_TOLD_EVERY_SECONDS = 2.0
+_TOLD_EVERY_SECONDS = 1.0
 _ACKED_AT = 120
 
 
@@ -52,7 +51,7 @@ def send(remote: "rpc.RPCSession", path: Path, name: str, address: str, tell: Ca
     address : str
         The device's, ``host:port``.
     tell : callable
-        Called with a line of progress about every two seconds if the file is large.
+        Called with a line of progress about every second if the file is large.
 
     Raises
     ------
@@ -60,75 +59,65 @@ def send(remote: "rpc.RPCSession", path: Path, name: str, address: str, tell: Ca
         If the connection breaks, the device cannot write it or it takes too long.
     """
     size = path.stat().st_size
-    started = time.monotonic()
-    with _acknowledged(address) as acknowledged:
-        progress = _Progress(size, address, acknowledged, tell)
-        with progress.told(size >= _LARGE):
-            try:
-                remote.upload(str(path), name)
-            except Exception as error:
-                took = time.monotonic() - started
-                raise _failure(progress, took, error) from None
+    with _Transfer(size, address, tell) as transfer:
+        try:
+            remote.upload(str(path), name)
+        except Exception as error:
+            raise transfer.failure(error) from None
 
 
-@dataclass(frozen=True)
-class _Progress:
-    """How far a transfer is."""
+class _Transfer:
+    """A transfer, watched by a thread until the ``with`` block ends, and broken off if it takes too long."""
 
-    size: int
-    address: str
-    acknowledged: Callable[[], int]
-    tell: Callable[[str], None]
+    def __init__(self, size: int, address: str, tell: Callable[[str], None]) -> None:
+        self._size = size
+        self._address = address
+        self._tell = tell
+        self._limit = seconds_for(size)
+        self._deadline = time.monotonic() + self._limit
+        self._over = threading.Event()
+        self._connection = _connection_to(address)
+        self._before = _acked_bytes(self._connection)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._thread.join()
+        if self._connection is not None:
+            self._connection.close()
+
+    def failure(self, error: Exception) -> TransferError:
+        """Return in words why it failed."""
+        arrived = f"{_megabytes(self._arrived)} of {_megabytes(self._size)} MB had arrived"
+        if time.monotonic() >= self._deadline:
+            return TransferError(f"sending the library took longer than {self._limit:.0f} s: {arrived}", True)
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        cause = lines[-1] if lines else type(error).__name__
+        return TransferError(f"the library could not be sent, {arrived}: {cause}", False)
 
     @property
-    def arrived(self) -> int:
+    def _arrived(self) -> int:
         """Bytes that the other side has; the few bytes of TVM's messages count as the file's."""
-        return min(self.acknowledged(), self.size)
+        return min(_acked_bytes(self._connection) - self._before, self._size)
 
-    @contextmanager
-    def told(self, large: bool) -> Iterator[None]:
-        """Tell the progress from time to time until the ``with`` block ends."""
-        over = threading.Event()
-        thread = threading.Thread(target=self._tell_until, args=(over,), daemon=True)
-        if large:
-            thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            if large:
-                thread.join()
-
-    def _tell_until(self, over: threading.Event) -> None:
-        while not over.wait(_TOLD_EVERY_SECONDS):
-            share = 100 * self.arrived // self.size
-            self.tell(f"sending {_megabytes(self.size)} MB to {self.address}: {share} %")
-
-
-def _failure(progress: _Progress, took: float, error: Exception) -> TransferError:
-    arrived = f"{_megabytes(progress.arrived)} of {_megabytes(progress.size)} MB had arrived"
-    limit = seconds_for(progress.size)
-    if took >= limit:
-        return TransferError(f"sending the library took longer than {limit:.0f} s: {arrived}", late=True)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    cause = lines[-1] if lines else type(error).__name__
-    return TransferError(f"the library could not be sent, {arrived}: {cause}", late=False)
+    def _watch(self) -> None:
+        while (left := self._deadline - time.monotonic()) > 0:
+            if self._over.wait(min(_TOLD_EVERY_SECONDS, left)):
+                return
+            if self._size >= _LARGE:
+                share = 100 * self._arrived // self._size
+                self._tell(f"sending {_megabytes(self._size)} MB to {self._address}: {share} %")
+        if self._connection is not None:
+            with suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)
 
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f}"
-
-
-@contextmanager
-def _acknowledged(address: str) -> Iterator[Callable[[], int]]:
-    """Give a function that tells how many bytes the device acknowledged; it returns 0 where nobody knows."""
-    connection = _connection_to(address)
-    before = _acked_bytes(connection)
-    try:
-        yield lambda: _acked_bytes(connection) - before
-    finally:
-        if connection is not None:
-            connection.close()
 
 
 def _connection_to(address: str) -> socket.socket | None:

@@ -14,6 +14,7 @@ from typing import Any
 import tvm
 
 from tuning.devices import tracker
+from tuning.devices.ending import Ending
 from tuning.devices.tracker import Lease, RpcConfig
 from tuning.errors import TuningError
 from tuning.failures import Cause, Failure
@@ -22,7 +23,8 @@ from tuning.measuring.limits import Limits
 from tuning.measuring.news import News, tell
 from tuning.measuring.transfer import TransferError, seconds_for, send
 
-_EXPLAIN_SECONDS = 30.0
+_EXPLAIN_SECONDS = 25.0
+_ENDING_SECONDS = 1.0
 _CHECK_LIMITS = {"most_repeats": 6, "measure_seconds": 0.5}
 _CHECK_SECONDS = 2.0
 _BROKEN = re.compile(
@@ -249,7 +251,7 @@ def _explained(order: Order, lease: Lease) -> tuple[Failure, bool]:
     A crash is the code's fault, except that a kill may have come from anyone. A server that does not tell is
     another program than ours, or went away.
     """
-    ending = tracker.ending(lease)
+    ending = _ending(lease)
     if ending is None:
         return _guessed(order.config, lease.address), True
     if ending.late:
@@ -261,6 +263,14 @@ def _explained(order: Order, lease: Lease) -> tuple[Failure, bool]:
     if ending.signal is None and ending.code == 0:
         return Failure(Cause.DEVICE_GONE, f"the connection to {lease.address} broke"), True
     return Failure(Cause.CRASHED, str(ending)), False
+
+
+def _ending(lease: Lease) -> Ending | None:
+    """Ask for a while: a server may hear later than we that its session ended."""
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while (ending := tracker.ending(lease)) is None and time.monotonic() < deadline:
+        time.sleep(_ENDING_SECONDS / 10)
+    return ending
 
 
 def _guessed(config: RpcConfig, address: str) -> Failure:

@@ -1,86 +1,215 @@
-"""The runner: times from the device, and the causes of failures in words."""
+"""The runner on real devices: times, causes of failures, devices that leave and come back, hot ones."""
 
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import tvm
 from tvm.s_tir.meta_schedule.arg_info import TensorInfo
-from tvm.s_tir.meta_schedule.runner import RunnerInput
-from tvm.script import tirx as T
 
 import targets
 import tuning
-from tuning.measuring.runner import SessionRunner
+from tuning.failures import Cause
+from tuning.measuring.limits import Limits
+from tuning.measuring.runner import Runner
+from tuning.measuring.throttling import Pace
 
-Measurable = Callable[[tvm.tirx.PrimFunc], RunnerInput]
-
-
-@T.prim_func(s_tir=True)
-def doubling(values: T.Buffer((64,), "float32"), doubled: T.Buffer((64,), "float32")):
-    T.func_attr({"global_symbol": "main"})
-    for i in range(64):
-        with T.sblock("doubled"):
-            v_i = T.axis.spatial(64, i)
-            doubled[v_i] = values[v_i] * T.float32(2)
-
-
-@T.prim_func(s_tir=True)
-def crashing(values: T.Buffer((64,), "float32"), doubled: T.Buffer((64,), "float32")):
-    T.func_attr({"global_symbol": "main"})
-    T.evaluate(T.call_extern("int32", "abort"))
-
-
-@T.prim_func(s_tir=True)
-def hanging(values: T.Buffer((64,), "float32"), doubled: T.Buffer((64,), "float32")):
-    T.func_attr({"global_symbol": "main"})
-    T.evaluate(T.call_extern("int32", "sleep", 600))
+CandidateOf = Callable[[str], Path]
+ArgsInfo = list[TensorInfo]
+LIMITS = Limits(trial_seconds=2)
+SECONDS = 120
 
 
 @pytest.fixture
-def measurable(tmp_path: Path, host: targets.TargetInfo) -> Measurable:
-    def build(function: tvm.tirx.PrimFunc) -> RunnerInput:
-        path = tmp_path / "candidate.so"
-        tvm.tirx.build(tvm.IRModule({"main": function}), target=host.target()).export_library(str(path))
-        return RunnerInput(str(path), "cpu", [TensorInfo("float32", (64,)), TensorInfo("float32", (64,))])
-
-    return build
+def runner(session: tuning.LocalSession) -> Iterator[Runner]:
+    with Runner(session.rpc_config, limits=LIMITS) as one:
+        yield one
 
 
 @pytest.fixture
-def runner(session: tuning.LocalSession) -> Iterator[SessionRunner]:
-    with_short_trials = SessionRunner(session.rpc_config, trial_seconds=3)
-    yield with_short_trials
-    with_short_trials.close()
+def pool(host: targets.TargetInfo) -> Iterator[tuning.LocalSession]:
+    with tuning.LocalSession(host, threads=1, key="pool", devices=3) as local:
+        yield local
 
 
-def test_times_are_seconds_of_one_call(runner: SessionRunner, measurable: Measurable) -> None:
-    result = runner.measure(measurable(doubling))
-    assert result.error_msg is None
-    assert all(0 < float(seconds) < 1e-3 for seconds in result.run_secs)
+def test_times_are_seconds_of_one_run(runner: Runner, candidate_of: CandidateOf, args_info: ArgsInfo) -> None:
+    measured = runner.submit(candidate_of("usleep(20000);"), args_info).result(SECONDS)
+    assert measured.failure is None
+    assert 0.02 <= min(measured.seconds) <= measured.mean <= measured.took
+    (device,) = runner.devices()
+    assert runner.slots == 1
+    assert (device.address, device.trials, device.failed) == (measured.device, 1, 0)
 
 
 @pytest.mark.parametrize(
-    ("function", "cause"),
+    ("statements", "cause", "detail"),
     [
-        (crashing, "run failed: the code crashed on the device"),
-        (hanging, "run failed: took longer than 3 s"),
+        ("abort();", Cause.CRASHED, "ended by SIGABRT"),
+        ("*(volatile int *)8 = 1;", Cause.CRASHED, "ended by SIGSEGV"),
+        ("_exit(3);", Cause.CRASHED, "ended with code 3"),
+        ("raise(SIGILL);", Cause.ILLEGAL_INSTRUCTION, "the device has not all instructions of the target"),
+        ("raise(SIGKILL);", Cause.OUT_OF_MEMORY, "the device's system ended it by SIGKILL"),
+        ("pause();", Cause.TIMED_OUT, "took longer than 2 s"),
     ],
 )
-def test_a_failure_is_told_and_the_device_is_there_for_the_next(
-    runner: SessionRunner, measurable: Measurable, function: tvm.tirx.PrimFunc, cause: str
+def test_a_failure_has_its_cause_and_the_device_is_there_for_the_next(
+    runner: Runner,
+    candidate_of: CandidateOf,
+    args_info: ArgsInfo,
+    statements: str,
+    cause: Cause,
+    detail: str,
 ) -> None:
-    failed = runner.measure(measurable(function))
-    assert failed.run_secs is None
-    assert str(failed.error_msg) == cause
-    assert runner.measure(measurable(doubling)).error_msg is None
+    failed = runner.submit(candidate_of(statements), args_info)
+    following = runner.submit(candidate_of("usleep(1000);"), args_info)
+    failure = failed.result(SECONDS).failure
+    assert (failure.cause, failure.detail) == (cause, detail)
+    assert failed.result().seconds == ()
+    assert following.result(SECONDS).failure is None
+    assert runner.devices()[0].failed == 1
 
 
-def test_a_device_that_is_gone_ends_tuning_with_its_keys(
-    session: tuning.LocalSession, measurable: Measurable
+def test_a_library_that_cannot_be_loaded_is_refused(
+    runner: Runner, tmp_path: Path, args_info: ArgsInfo
+) -> None:
+    broken = tmp_path / "candidate.so"
+    broken.write_bytes(b"no library")
+    failure = runner.submit(broken, args_info).result(SECONDS).failure
+    assert failure.cause is Cause.REFUSED
+    assert "candidate.so" in failure.detail
+    assert "\n" not in failure.detail
+
+
+def test_more_memory_than_there_is_is_told(runner: Runner, candidate_of: CandidateOf) -> None:
+    huge = [TensorInfo("float32", (1 << 47,))]
+    failure = runner.submit(candidate_of(""), huge).result(SECONDS).failure
+    assert failure.cause is Cause.OUT_OF_MEMORY
+
+
+def test_a_hopeless_candidate_is_run_twice_only(
+    runner: Runner, candidate_of: CandidateOf, args_info: ArgsInfo
+) -> None:
+    slow = candidate_of("usleep(50000);")
+    hopeless = runner.submit(slow, args_info, best=0.01).result(SECONDS)
+    measured = runner.submit(slow, args_info, best=0.05).result(SECONDS)
+    assert (len(hopeless.seconds), hopeless.steady) == (1, False)
+    assert len(measured.seconds) >= 2
+
+
+def test_all_devices_of_a_pool_measure_at_the_same_time(
+    pool: tuning.LocalSession, candidate_of: CandidateOf, args_info: ArgsInfo, tmp_path: Path
+) -> None:
+    """Each candidate waits until the other two run as well."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    meet = (
+        f'char name[] = "{marks}/XXXXXX"; close(mkstemp(name));'
+        f'while (system("test $(ls \\"{marks}\\" | wc -l) -ge 3")) usleep(1000);'
+    )
+    with Runner(pool.rpc_config) as runner:
+        assert runner.slots == 3
+        futures = [runner.submit(candidate_of(meet), args_info) for _ in range(3)]
+        measured = [future.result(SECONDS) for future in futures]
+    assert [each.failure for each in measured] == [None] * 3
+    assert len({each.device for each in measured}) == 3
+
+
+def test_a_server_that_is_killed_costs_no_candidate(
+    pool: tuning.LocalSession, candidate_of: CandidateOf, args_info: ArgsInfo
+) -> None:
+    with Runner(pool.rpc_config) as runner:
+        futures = [runner.submit(candidate_of("usleep(300000);"), args_info) for _ in range(6)]
+        while any(device.status != "measuring" for device in runner.devices()):
+            pass
+        for server in pool.process_ids[1:]:
+            os.kill(server, signal.SIGKILL)
+        measured = [future.result(SECONDS) for future in futures]
+    assert [each.failure for each in measured] == [None] * 6
+
+
+def test_a_device_that_left_and_came_back_is_told(
+    host: targets.TargetInfo, candidate_of: CandidateOf, args_info: ArgsInfo
+) -> None:
+    lines: list[str] = []
+    with tuning.LocalSession(host, threads=1) as local:
+        port = local.rpc_config.port
+        runner = Runner(local.rpc_config, say=lines.append)
+        address = runner.devices()[0].address
+    try:
+        waiting = runner.submit(candidate_of("usleep(1000);"), args_info)
+        while f"the device {address} is gone" not in lines:
+            pass
+        assert runner.slots == 0
+        assert runner.devices()[0].status == "gone"
+        with tuning.LocalSession(host, threads=1, tracker_port=port):
+            assert waiting.result(SECONDS).failure is None
+    finally:
+        runner.close()
+
+
+def test_no_device_for_too_long_is_an_error(
+    session: tuning.LocalSession, candidate_of: CandidateOf, args_info: ArgsInfo
 ) -> None:
     config = tuning.RpcConfig(session.rpc_config.host, session.rpc_config.port, "gone")
-    gone = SessionRunner(config, return_seconds=0.5)
-    with pytest.raises(tuning.TuningError, match=r"no device serves the key 'gone'.*: local$"):
-        gone.measure(measurable(doubling))
-    gone.close()
+    with Runner(config, limits=Limits(return_seconds=0.5)) as runner:
+        future = runner.submit(candidate_of(""), args_info)
+        with pytest.raises(tuning.TuningError, match=r"0\.5 s: no device serves the key 'gone'.*: local$"):
+            future.result(SECONDS)
+    assert runner.submit(candidate_of(""), args_info).cancelled()
+
+
+class Throttle:
+    """A device whose code takes twice as long as long as a file is there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "hot"
+        self.statements = f'usleep(access("{self.file}", F_OK) ? 20000 : 40000);'
+
+
+PACE = Pace(trials=1, seconds=1e9, rest_seconds=0.1, patience_seconds=1e9)
+
+
+def test_a_throttled_device_cools_down_and_its_candidate_is_measured_again(
+    session: tuning.LocalSession, candidate_of: CandidateOf, args_info: ArgsInfo, tmp_path: Path
+) -> None:
+    throttle = Throttle(tmp_path)
+    candidate = candidate_of(throttle.statements)
+    lines: list[str] = []
+    told = threading.Event()
+
+    def say(line: str) -> None:
+        lines.append(line)
+        told.set()
+
+    with Runner(session.rpc_config, say=say, pace=PACE) as runner:
+        first, second = [runner.submit(candidate, args_info).result(SECONDS) for _ in range(2)]
+        assert lines == []
+        throttle.file.touch()
+        future = runner.submit(candidate, args_info)
+        assert told.wait(SECONDS)
+        assert not future.done()
+        assert runner.devices()[0].status == "cooling down"
+        throttle.file.unlink()
+        third = future.result(SECONDS)
+        assert runner.devices()[0].status == "free"
+    assert max(third.seconds) < 1.5 * min(first.seconds + second.seconds)
+    assert "is throttling: its first candidate takes" in lines[0]
+    assert lines[1] == f"the device {third.device} has cooled down"
+
+
+def test_a_device_that_stays_hot_is_told_and_used(
+    session: tuning.LocalSession, candidate_of: CandidateOf, args_info: ArgsInfo, tmp_path: Path
+) -> None:
+    throttle = Throttle(tmp_path)
+    candidate = candidate_of(throttle.statements)
+    lines: list[str] = []
+    impatient = Pace(trials=1, seconds=1e9, rest_seconds=0.1, patience_seconds=0.3)
+    with Runner(session.rpc_config, say=lines.append, pace=impatient) as runner:
+        first = runner.submit(candidate, args_info).result(SECONDS)
+        throttle.file.touch()
+        third = runner.submit(candidate, args_info).result(SECONDS)
+    assert min(third.seconds) > 1.5 * min(first.seconds)
+    assert "is throttling" in lines[0]
+    assert f"the device {third.device} did not cool down: measuring goes on" in lines[1]
