@@ -1,17 +1,17 @@
 """Our tuning session against TVM's `tune_relax` with RPCRunner, on the same functions and the same device.
 
 The network is the beginning of GoogLeNet, up to the end of its first Inception block, at full size. In each
-turn TVM's loop makes a number of trials; ours makes as many, and then goes on until it has had as many seconds
-as TVM's took. Both start from nothing, measure on one RPC server on this machine and use all its cores. TVM's
-builder gets four times its usual time-out, as its builds would otherwise fail on a busy machine. At the end of
-a turn the libraries of both are timed alternately.
+turn TVM's loop makes a number of trials; ours makes as many, and then goes on until it has had as many
+seconds as TVM's took. Both start from nothing, measure on one RPC server on this machine and use all its
+cores. TVM's builder gets four times its usual time-out, as its builds would otherwise fail on a busy machine.
+At the end of a turn the libraries of both are timed alternately.
 
     python benchmarks/tuning_session.py [--turns N] [--trials N]
 
 Prints one JSON object, medians over the turns: `seconds_ratio`, TVM's seconds for the same number of trials
 over ours; `latency_ratio`, the latency of TVM's library over that of ours after the same seconds;
-`latency_ratio_same_trials`, the same after the same number of trials; `shares`, the parts of our time in which
-each stage had something to do.
+`latency_ratio_same_trials`, the same after the same number of trials; `shares`, the parts of our time in
+which each stage had something to do.
 """
 
 import argparse
@@ -63,7 +63,10 @@ def main() -> None:
     options = parser.parse_args()
     host = targets.find("host")
     module = from_onnx(_beginning())
-    with tempfile.TemporaryDirectory(prefix="tuning-session-") as folder, tuning.LocalSession(host) as session:
+    with (
+        tempfile.TemporaryDirectory(prefix="tuning-session-") as folder,
+        tuning.LocalSession(host) as session,
+    ):
         turns = [
             _turn(module, host, session, Path(folder) / str(number), options.trials, number)
             for number in range(options.turns)
@@ -154,7 +157,7 @@ def _times(
     shape = [int(size) for size in module["main"].params[0].ty.shape]
     image = np.random.default_rng(0).standard_normal(shape).astype("float32")
     libraries = {name: tuning.Library(each.library, each.weights) for name, each in compiled.items()}
-    times = tuning.measure(session, libraries, dict.fromkeys(libraries, [image]), ROUNDS)
+    times = tuning.measure(session, libraries, {name: [image] for name in libraries}, ROUNDS)
     return {name: latency.median_ms for name, latency in times.items()}
 
 
@@ -167,9 +170,7 @@ def _summary(host: targets.TargetInfo, turns: list[Turn], trials: int) -> dict[s
         "seconds_ratio": median(lambda turn: turn.stock_seconds / turn.our_seconds),
         "latency_ratio": median(lambda turn: turn.stock_ms / turn.our_ms_same_seconds),
         "latency_ratio_same_trials": median(lambda turn: turn.stock_ms / turn.our_ms_same_trials),
-        "shares": {
-            stage: median(lambda turn, stage=stage: turn.shares.get(stage, 0.0)) for stage in stages
-        },
+        "shares": {stage: median(lambda turn, stage=stage: turn.shares.get(stage, 0.0)) for stage in stages},
         "trials": trials,
         "turns": [asdict(turn) for turn in turns],
         "network": f"light_{NETWORK} up to its first Inception block",

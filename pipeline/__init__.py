@@ -1,4 +1,4 @@
-"""What a user calls: `deploy`, `export`, `inspect`, `load_network`, `retrain`, what they take and return.
+"""What a user calls: `deploy`, `export`, `inspect`, `load_network`, `retrain`, `tune`, and what they take.
 
 The first use of any of them checks the pinned versions, since the wrong ones end the process later on, and
 imports torch and TVM, which `deeprebirth --help` should not wait for.
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipeline.inspection import Inspection, inspect
     from pipeline.merging import MergeRequest
     from pipeline.retraining import Retrained, Settings, retrain
+    from pipeline.tuner import Tuned, Tuning, tune
 
 PROVIDED_BY = {
     "Deployment": "pipeline.deployment",
@@ -30,6 +31,9 @@ PROVIDED_BY = {
     "Retrained": "pipeline.retraining",
     "Settings": "pipeline.retraining",
     "retrain": "pipeline.retraining",
+    "Tuned": "pipeline.tuner",
+    "Tuning": "pipeline.tuner",
+    "tune": "pipeline.tuner",
 }
 
 __all__ = [
@@ -40,11 +44,14 @@ __all__ = [
     "Retrained",
     "Settings",
     "Training",
+    "Tuned",
+    "Tuning",
     "deploy",
     "export",
     "inspect",
     "load_network",
     "retrain",
+    "tune",
 ]
 
 

@@ -12,6 +12,7 @@ import targets
 import tuning
 from pipeline.console import Progress
 from pipeline.report.model import Verification
+from pipeline.tuner import Tuning, tune_module
 from pipeline.verification import verify
 from relay_passes import inline_composites
 
@@ -33,13 +34,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Built:
-    """A network compiled with its tuned schedules, and what was found out about it."""
+    """A network compiled with its tuned schedules, what was found out about it, and its session's log."""
 
     candidate: Candidate
     compiled: tuning.Compiled
     tuned: tuning.TuningResult
     untuned_ms: float
     verification: Verification
+    log: Path
 
     @property
     def library(self) -> tuning.Library:
@@ -56,14 +58,13 @@ class Built:
 class Builder:
     """Tunes, compiles and verifies networks on one session.
 
-    `inputs` are the golden inputs, `trials` the candidates to measure for each network.
+    `inputs` are the golden inputs.
     """
 
     inputs: list[np.ndarray]
     target: targets.TargetInfo
     session: tuning.Session
-    database: Path
-    trials: int
+    how: Tuning
     seed: int
     progress: Progress
 
@@ -83,15 +84,13 @@ class Builder:
         untuned = tuning.compile_module(module, self.target, None)
         untuned_ms = self._time(untuned)
         self.progress.stage(f"Tuning the {name} network")
-        tuned = tuning.tune(
-            module, self.target, self.session, self.database, self.trials, self.seed, self.progress.tuning
-        )
+        tuned, log = tune_module(module, name, self.target, self.session, self.how, self.seed, self.progress)
         self.progress.stage(f"Compiling and verifying the {name} network")
-        compiled = tuning.compile_module(module, self.target, self.database)
+        compiled = tuning.compile_module(module, self.target, self.how.records)
         outputs = tuning.run_remote(self.session, _library(compiled), self.inputs)
         what = f"tuned library of the {name} network"
         check = verify(what, candidate.against, candidate.reference, outputs)
-        return Built(candidate, compiled, tuned, untuned_ms, check)
+        return Built(candidate, compiled, tuned, untuned_ms, check, log)
 
     def _time(self, compiled: tuning.Compiled) -> float:
         libraries = {"untuned": _library(compiled)}

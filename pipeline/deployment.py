@@ -12,15 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
-import targets
-import tuning
 from pipeline.building import Builder, Built, Candidate
 from pipeline.bundle import MeasuredAccuracy, verify_bundle, write_bundle
 from pipeline.console import Progress
 from pipeline.data import Preprocessing
-from pipeline.defaults import TRIALS
 from pipeline.errors import UserError
 from pipeline.files import check_replaceable, check_writable, fresh_directory
 from pipeline.importer import load_network
@@ -33,8 +28,10 @@ from pipeline.report.render import PAGES, write_report
 from pipeline.retraining.records import Retraining
 from pipeline.retraining.result import Retrained, read_result
 from pipeline.retraining.settings import Settings
+from pipeline.tuner import Tuning
 from pipeline.verification import tolerance_for
 from relay_passes import reborn_layers
+from tuning import Latency, Session, measure
 
 RUNS = 50
 ORIGINAL, MERGED = "original", "merged"
@@ -80,12 +77,10 @@ def deploy(
     target: str = "host",
     example_inputs: Any = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
-    trials: int = TRIALS,
     request: MergeRequest = EXACT_MERGES,
     retrained: str | os.PathLike[str] | None = None,
     training: Training | None = None,
-    threads: int | None = None,
-    database: str | os.PathLike[str] | None = None,
+    tuning: Tuning = Tuning(),  # noqa: B008
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Deployment:
@@ -100,8 +95,6 @@ def deploy(
         The directory to write; an older result of ours there is replaced when the new one is complete.
     target : str
         A name from `deeprebirth targets`.
-    trials : int
-        Candidates to measure for each of the two networks, those that the database holds included.
     request : MergeRequest
         The merges to make; by default all exact ones. With others, the result is for timing only, and marked
         so, unless they are retrained.
@@ -110,10 +103,8 @@ def deploy(
         alone.
     training : Training, optional
         Retrain first, in the directory `<out>.retraining`; a retraining that was broken off there goes on.
-    threads : int, optional
-        Cores to use on the device; by default all.
-    database : path, optional
-        Where tuning records are kept; by default in the user's data directory.
+    tuning : Tuning
+        How long each of the two networks is tuned, and on which devices.
     seed : int
         Of the search, and of random golden inputs.
     progress : Progress, optional
@@ -136,12 +127,10 @@ def deploy(
     """
     if retrained is not None and training is not None:
         raise UserError("a retraining is either read or made: give --retrained or --data, not both")
-    info = _usable_target(target, threads, trials)
+    info = tuning.checked(target)
     out = Path(out)
     check_writable(out)
     check_replaceable(out)
-    records = Path(database) if database else platformdirs.user_data_path("deeprebirth") / "tuning"
-    check_writable(records)
     result = None if retrained is None else read_result(Path(retrained))
     network = load_network(model, example_inputs=example_inputs, input_shapes=input_shapes, seed=seed)
     with progress or Progress(quiet=True) as shown:
@@ -151,9 +140,12 @@ def deploy(
         shown.stage("Merging" if result is None else "Reading the retrained network")
         merged = merge_verified(network, request) if result is None else retrained_network(result, network)
         candidates = _candidates(network, merged)
-        with tuning.LocalSession(info) as session:
+        joined = tuning.join(info)
+        if joined is not None:
+            shown.say(str(joined))
+        with tuning.session(info) as session:
             inputs = list(network.golden.inputs.values())
-            build = Builder(inputs, info, session, records, trials, seed, shown)
+            build = Builder(inputs, info, session, tuning, seed, shown)
             built = Compared[Any](original=build(candidates.original), merged=build(candidates.merged))
             shown.stage("Measuring both alternately")
             times = _measure(session, inputs, built)
@@ -189,16 +181,6 @@ def _retrain(
     )
 
 
-def _usable_target(name: str, threads: int | None, trials: int) -> targets.TargetInfo:
-    info = targets.find(name)
-    info.require_compiler()
-    if trials < 1:
-        raise UserError(f"--trials {trials}: give at least 1")
-    if threads is not None and not 1 <= threads <= info.threads:
-        raise UserError(f"--threads {threads}: give 1 to {info.threads} for {info.measured_on()}")
-    return info.with_threads(threads)
-
-
 def _candidates(network: Network, merged: MergedNetwork) -> Compared[Candidate]:
     original = Candidate(ORIGINAL, network.module, network.golden.outputs, original_in(network))
     return Compared[Any](
@@ -206,9 +188,9 @@ def _candidates(network: Network, merged: MergedNetwork) -> Compared[Candidate]:
     )
 
 
-def _measure(session: tuning.Session, inputs: list[Any], built: Compared[Built]) -> Compared[tuning.Latency]:
+def _measure(session: Session, inputs: list[Any], built: Compared[Built]) -> Compared[Latency]:
     libraries = {ORIGINAL: built.original.library, MERGED: built.merged.library}
-    times = tuning.measure(session, libraries, dict.fromkeys(libraries, inputs), RUNS)
+    times = measure(session, libraries, dict.fromkeys(libraries, inputs), RUNS)
     return Compared[Any](original=times[ORIGINAL], merged=times[MERGED])
 
 

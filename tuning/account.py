@@ -1,5 +1,6 @@
 """The account of a session: what happened is counted, logged line by line, and summed up at the end."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,8 +11,17 @@ from targets import TargetInfo
 from tuning.errors import TuningError
 from tuning.failures import Cause
 from tuning.flow import Trial
-from tuning.progress import DeviceProgress, Line, Note, SessionEnded, SessionStarted, TuningProgress
+from tuning.progress import (
+    DeviceProgress,
+    Line,
+    Note,
+    SessionEnded,
+    SessionStarted,
+    Subject,
+    TuningProgress,
+)
 from tuning.progress import Trial as TrialLine
+from tuning.records.verdicts import Verdict
 from tuning.result import Budget
 from tuning.searching.budget import ROUND
 from tuning.stages import Stages
@@ -28,6 +38,8 @@ class Account:
     ----------
     tasks : sequence of Task
         Of the network.
+    target : TargetInfo
+        What it is tuned for.
     budget : Budget
         When the session ends.
     log : callable, optional
@@ -46,16 +58,20 @@ class Account:
         Trials that the database held before.
     peak_gflops : float or None
         What the device's arithmetic reaches at most.
+    wrong, uncompared : list of str
+        Tasks with a schedule that was banned, and those whose schedule could not be compared.
     """
 
     def __init__(
         self,
         tasks: Sequence[Task],
+        target: TargetInfo,
         budget: Budget,
         log: Callable[[Line], None] | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        self._tasks, self._budget = tasks, budget
+        self._tasks, self._target, self._budget = tasks, target, budget
+        self._writing = threading.Lock()
         self._log = log or (lambda line: None)
         self._say = say or (lambda line: None)
         self._started = time.monotonic()
@@ -65,6 +81,8 @@ class Account:
         self.outliers = self.unsteady = 0
         self.reused = self.done
         self.peak_gflops: float | None = None
+        self.wrong: list[str] = []
+        self.uncompared: list[str] = []
 
     @property
     def seconds(self) -> float:
@@ -84,28 +102,33 @@ class Account:
         return self._budget.trials - self.done - sum(task.state.pending for task in self._tasks)
 
     @property
+    def is_spent(self) -> bool:
+        """Whether no trial may be begun any more."""
+        return self.time_is_up or (self.trials_left is not None and self.trials_left <= 0)
+
+    @property
     def time_is_up(self) -> bool:
         """Whether the seconds are spent."""
         return self._budget.seconds is not None and self.seconds >= self._budget.seconds
 
     @contextmanager
-    def logged(self, network: str, target: TargetInfo) -> Iterator[None]:
+    def logged(self, network: str) -> Iterator[None]:
         """Write the log's first line, and its last one however the ``with`` block ends."""
-        self._log(self._first_line(network, target))
+        self._write(self._first_line(network))
         try:
             yield
         except KeyboardInterrupt:
-            self._log(SessionEnded(at=self.seconds, reason="interrupted"))
+            self._write(SessionEnded(at=self.seconds, reason="interrupted"))
             raise
         except TuningError as error:
-            self._log(SessionEnded(at=self.seconds, reason="failed", detail=str(error)))
+            self._write(SessionEnded(at=self.seconds, reason="failed", detail=str(error)))
             raise
-        self._log(SessionEnded(at=self.seconds, reason=self._reason()))
+        self._write(SessionEnded(at=self.seconds, reason=self._reason()))
 
-    def note(self, text: str) -> None:
-        """Tell the user a line, and log it."""
+    def note(self, text: str, about: Subject = "other") -> None:
+        """Tell the user a line, and log it; from any thread."""
         self._say(text)
-        self._log(Note(at=self.seconds, text=text))
+        self._write(Note(at=self.seconds, text=text, about=about))
 
     def count(self, trial: Trial) -> None:
         """Take in a trial that ended."""
@@ -116,7 +139,7 @@ class Account:
         failure = measured.failure
         if failure is not None:
             self.failures[failure.cause] = self.failures.get(failure.cause, 0) + 1
-        self._log(
+        self._write(
             TrialLine(
                 at=self.seconds,
                 task=task.name,
@@ -129,9 +152,20 @@ class Account:
             )
         )
 
+    def banned(self, task: Task, verdict: Verdict) -> None:
+        """Take in that a schedule of a task is wrong."""
+        self.wrong.append(task.name)
+        self.failures[Cause.WRONG_RESULT] = self.failures.get(Cause.WRONG_RESULT, 0) + 1
+        self.note(f"{task.name}: a schedule computes something wrong and is banned: {verdict}", "banned")
+
+    def not_compared(self, task: Task, verdict: Verdict) -> None:
+        """Take in that nobody knows whether the schedule of a task is right."""
+        self.uncompared.append(task.name)
+        self.note(f"{task.name}: {verdict}")
+
     def show(self, devices: tuple[DeviceProgress, ...]) -> None:
         """Log where tuning is."""
-        self._log(
+        self._write(
             TuningProgress(
                 at=self.seconds,
                 tasks=tuple(task.progress() for task in self._tasks),
@@ -144,16 +178,22 @@ class Account:
                 seconds_left=self._seconds_left(),
                 stages=self.stages.seconds(),
                 peak_gflops=self.peak_gflops,
+                measured_on=self._target.measured_on(),
+                emulated=self._target.emulated,
             )
         )
 
-    def _first_line(self, network: str, target: TargetInfo) -> SessionStarted:
+    def _write(self, line: Line) -> None:
+        with self._writing:
+            self._log(line)
+
+    def _first_line(self, network: str) -> SessionStarted:
         return SessionStarted(
             time=datetime.now(UTC).isoformat(timespec="seconds"),
             network=network,
-            target=target.name,
-            measured_on=target.measured_on(),
-            emulated=target.emulated,
+            target=self._target.name,
+            measured_on=self._target.measured_on(),
+            emulated=self._target.emulated,
             versions={package: metadata.version(package) for package in _VERSIONED},
             trials=self._budget.trials,
             time_budget=self._budget.seconds,

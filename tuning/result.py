@@ -65,10 +65,9 @@ class TuningResult:
         Trials made this time, and those the database held before.
     failures : dict of Cause to int
         How many trials of this time failed for each cause.
-    banned : tuple of str
-        Tasks whose fastest schedule computed something else than the untuned function; another one is used.
-    not_compared : tuple of str
-        Tasks whose schedule could not be compared with the untuned function.
+    wrong, uncompared : tuple of str
+        Tasks with a schedule that computed something else than the untuned function and was banned, and
+        those whose schedule could not be compared with it.
     outliers, unsteady : int
         Run times that were left out, and trials whose times did not settle.
     cleaning : Cleaning
@@ -83,10 +82,17 @@ class TuningResult:
     trials_measured: int
     trials_reused: int
     failures: dict[Cause, int]
-    banned: tuple[str, ...]
-    not_compared: tuple[str, ...]
+    wrong: tuple[str, ...]
+    uncompared: tuple[str, ...]
     outliers: int
     unsteady: int
     cleaning: Cleaning
     seconds: float
     stages: dict[str, float]
+
+    @property
+    def network_ms(self) -> float | None:
+        """Milliseconds of the whole network, summed over its functions; None if one has no schedule."""
+        if any(task.best_us is None for task in self.tasks):
+            return None
+        return sum(task.weight * task.best_us for task in self.tasks) / 1e3

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from tvm.ir import IRModule
 from tvm.s_tir import meta_schedule as ms
@@ -14,8 +13,10 @@ from tuning.errors import TuningError
 from tuning.prepare import prepare
 from tuning.progress import TaskProgress
 from tuning.records import database as db
+from tuning.records.verdicts import Verdicts
 from tuning.searching.budget import TaskState
 from tuning.searching.search import Search
+from tuning.searching.transfer import Experience
 
 _HEAVY_OPERATORS = ("conv", "matmul", "dense")
 
@@ -75,7 +76,7 @@ class Task:
             trials=state.trials,
             failed=self.failed,
             best_us=None if best is None else best * 1e6,
-            stopped=state.exhausted,
+            stopped=state.exhausted or state.stopped,
         )
 
     def _note(self, seconds: float | None) -> None:
@@ -84,7 +85,12 @@ class Task:
 
 
 def tasks_of(
-    module: IRModule, target: TargetInfo, database: ms.database.Database, model: ms.CostModel, seed: int
+    module: IRModule,
+    target: TargetInfo,
+    database: ms.database.Database,
+    verdicts: Verdicts,
+    model: ms.CostModel,
+    seed: int,
 ) -> list[Task]:
     """Extract the tasks of a network and tell each what the database knows of it.
 
@@ -100,17 +106,17 @@ def tasks_of(
     if not extracted:
         raise TuningError("the network has nothing to tune: it calls no functions")
     seeds = ms.utils.fork_seed(seed, len(extracted))
-    tasks = [_task(each, target, database, model, own) for each, own in zip(extracted, seeds, strict=True)]
+    experience = Experience.of(database)
+    tasks = []
+    for each, own in zip(extracted, seeds, strict=True):
+        name, function = each.task_name, each.dispatched[0]
+        heavy = any(word in name for word in _HEAVY_OPERATORS)
+        state = TaskState(int(each.weight), float(estimate_tir_flops(function)), heavy)
+        search = Search(function, target, own, heavy, database, model, experience)
+        workload = database.commit_workload(function)
+        tasks.append(Task(name, search, workload, state, known=set(verdicts.banned(workload))))
     _recall(tasks, database)
     return tasks
-
-
-def _task(extracted: ms.ExtractedTask, target: TargetInfo, database: Any, model: Any, seed: int) -> Task:
-    name, module = extracted.task_name, extracted.dispatched[0]
-    heavy = any(word in name for word in _HEAVY_OPERATORS)
-    state = TaskState(int(extracted.weight), float(estimate_tir_flops(module)), heavy)
-    search = Search(module, target, seed, heavy, database, model)
-    return Task(name, search, database.commit_workload(module), state)
 
 
 def _recall(tasks: list[Task], database: ms.database.Database) -> None:

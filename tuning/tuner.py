@@ -1,124 +1,41 @@
-"""Tunes a network: tasks, rounds of candidates, measurements on a device, a database of all of them.
+"""Tunes a network: tasks, rounds of candidates, measurements on devices, a database of all of them.
 
 The search is MetaSchedule's (design spaces, evolutionary search, cost model). The loop over tasks is ours:
 every task gets a round even from a small budget, a candidate that the database holds is not measured again,
-and each measurement is in the database as soon as it is made.
+each measurement is in the database as soon as it is made, and while devices measure one round, the next one
+is searched and built.
 """
 
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from tvm.ir import IRModule
 from tvm.s_tir import meta_schedule as ms
-from tvm.s_tir.analysis import estimate_tir_flops
-from tvm.s_tir.meta_schedule.builder import BuilderInput
-from tvm.s_tir.meta_schedule.runner import RunnerInput, RunnerResult
-from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
 
 from targets import TargetInfo
-from tuning.building.builder import CandidateBuilder
+from tuning.account import Account
+from tuning.building.built import Builder
+from tuning.building.local import LocalBuilder
+from tuning.building.toolchain import check_toolchain
+from tuning.confirm import confirm, unconfirmed
 from tuning.devices.session import Session
 from tuning.devices.tracker import require_device
-from tuning.errors import TuningError
+from tuning.flow import Batch, Flow, Trial
 from tuning.interrupts import held_back
-from tuning.measuring.runner import SessionRunner
-from tuning.prepare import prepare
+from tuning.measuring.compare import Comparer
+from tuning.measuring.peak import peak_gflops
+from tuning.measuring.runner import Runner
+from tuning.progress import Line
 from tuning.records import database as db
-from tuning.records.database import Cleaning
-from tuning.searching.budget import ROUND, TaskState, next_round
-from tuning.searching.search import Search, cost_model, teach
+from tuning.records import verdicts
+from tuning.records.verdicts import Verdicts
+from tuning.result import Budget, TaskResult, TuningResult
+from tuning.searching.budget import next_round
+from tuning.searching.lessons import cost_model, lessons_of, teach
+from tuning.tasks import Task, tasks_of
 
-_HEAVY_OPERATORS = ("conv", "matmul", "dense")
-
-
-@dataclass(frozen=True)
-class TuningProgress:
-    """Where tuning is, told after each trial.
-
-    Attributes
-    ----------
-    task_name, task_index, tasks_total
-        The task of the last trial, its position from 0, and the number of tasks.
-    trials_done, trials_total : int
-        Trials of this network that the database holds, and those asked for.
-    best_ms : float or None
-        Milliseconds of the whole network with the best schedules so far; None until every task has one.
-    seconds_left : float or None
-        An estimate, from the speed so far; None in the first round.
-    """
-
-    task_name: str
-    task_index: int
-    tasks_total: int
-    trials_done: int
-    trials_total: int
-    best_ms: float | None
-    seconds_left: float | None
-
-
-@dataclass(frozen=True)
-class TaskResult:
-    """What tuning found for one task.
-
-    Attributes
-    ----------
-    name : str
-        The TIR function's name.
-    weight : int
-        How often the network calls it.
-    trials, failed : int
-        Candidates measured, earlier runs included, and how many of them failed.
-    best_us : float or None
-        Microseconds of the best schedule; None if there is none.
-    """
-
-    name: str
-    weight: int
-    trials: int
-    failed: int
-    best_us: float | None
-
-
-@dataclass(frozen=True)
-class TuningResult:
-    """What tuning did.
-
-    Attributes
-    ----------
-    tasks : tuple of TaskResult
-        In the order of the network's tasks.
-    trials_measured, trials_reused : int
-        Trials made this time, and those the database held before.
-    failures : dict of str to int
-        Causes of the trials that failed this time, and how many had each.
-    cleaning : Cleaning
-        What was left out of the database when it was read.
-    seconds : float
-        How long it took.
-    """
-
-    tasks: tuple[TaskResult, ...]
-    trials_measured: int
-    trials_reused: int
-    failures: dict[str, int]
-    cleaning: Cleaning
-    seconds: float
-
-
-@dataclass
-class _Task:
-    """A task, its search, and what is known of it."""
-
-    name: str
-    search: Search
-    workload: ms.database.Workload
-    state: TaskState
-    failed: int = 0
-    measured: set[str] = field(default_factory=set)
-    recalled: list[ms.database.TuningRecord] = field(default_factory=list)
+_LOOK_SECONDS = 1.0
 
 
 def tune(
@@ -126,13 +43,19 @@ def tune(
     target: TargetInfo,
     session: Session,
     database_dir: Path,
-    trials: int,
+    budget: Budget,
+    *,
+    name: str = "network",
+    builder: Builder | None = None,
     seed: int = 0,
-    on_progress: Callable[[TuningProgress], None] | None = None,
+    log: Callable[[Line], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> TuningResult:
     """Search for fast schedules of a network's functions and keep every measurement in the database.
 
-    Ctrl-C may come at any time: what was measured is in the database, and the same call goes on from there.
+    At the end the best schedule of each function is compared with the untuned function on the device; a wrong
+    one is banned, and the next best taken. Ctrl-C may come at any time: what was measured is in the database,
+    and the same call goes on from there.
 
     Parameters
     ----------
@@ -141,213 +64,155 @@ def tune(
     target : TargetInfo
         What to tune for.
     session : Session
-        The device to measure on, entered.
+        The devices to measure on, entered.
     database_dir : Path
         Holds the databases of all targets; made if missing.
-    trials : int
-        Trials of this network in all, those that the database holds included.
+    budget : Budget
+        When to end.
+    name : str
+        Of the network, for the log.
+    builder : Builder, optional
+        What builds candidates, closed by the caller; by default processes on this machine do.
     seed : int
         Seed of the search.
-    on_progress : callable, optional
-        Called after each trial.
+    log : callable, optional
+        Given each line of the session's log, from any thread but one at a time; progress is among them.
+    say : callable, optional
+        Told in a line what the user should know.
 
     Raises
     ------
     TuningError
-        If the device is gone for good, the database cannot be used or the network has nothing to tune.
+        If the devices are gone for good, the database or the builder cannot be used, or the network has
+        nothing to tune.
     targets.TargetError
         If the target's compiler is missing.
     """
-    started = time.monotonic()
+    base, tvm_target = Path(database_dir), target.target()
     with ExitStack() as stack:
-        database, cleaning = stack.enter_context(db.writable(Path(database_dir), target.target()))
+        database, cleaning = stack.enter_context(db.writable(base, tvm_target))
+        known = verdicts.read(db.directory(base, tvm_target))
         with held_back():
             model = cost_model(target)
-            tasks = _tasks(module, target, database, model, seed)
-            _recall(tasks, database)
-        run = _Run(tasks, target, database, trials, on_progress)
-        if run.done < trials:
-            stack.enter_context(run.on_device(session))
-            with held_back():
-                lessons = [task.search.lesson(task.recalled) for task in tasks]
-                teach(model, [lesson for lesson in lessons if lesson is not None])
-            run.tune()
-    return run.result(cleaning, time.monotonic() - started)
+            tasks = tasks_of(module, target, database, known, model, seed)
+        account = Account(tasks, target, budget, log, say)
+        if not account.is_spent or unconfirmed(tasks, database, known):
+            tuner = _Tuner(tasks, target, database, known, account)
+            with account.logged(name), tuner.on(session, builder):
+                if not account.is_spent:
+                    tuner.learn_from_records(model)
+                    tuner.tune()
+                tuner.confirm()
+        return _result(tasks, account, cleaning)
 
 
-def _tasks(
-    module: IRModule, target: TargetInfo, database: ms.database.Database, model: ms.CostModel, seed: int
-) -> list[_Task]:
-    """Extract the tasks of a network, each with a search of its own."""
-    tvm_target = target.target()
-    extracted = ms.relax_integration.extract_tasks(
-        prepare(module, tvm_target), tvm_target, module_equality=db.MODULE_EQUALITY
-    )
-    if not extracted:
-        raise TuningError("the network has nothing to tune: it calls no functions")
-    seeds = ms.utils.fork_seed(seed, len(extracted))
-    return [_task(each, target, database, model, own) for each, own in zip(extracted, seeds, strict=True)]
-
-
-def _task(
-    extracted: ms.ExtractedTask,
-    target: TargetInfo,
-    database: ms.database.Database,
-    model: ms.CostModel,
-    seed: int,
-) -> _Task:
-    name, module = extracted.task_name, extracted.dispatched[0]
-    heavy = any(word in name for word in _HEAVY_OPERATORS)
-    state = TaskState(int(extracted.weight), float(estimate_tir_flops(module)), heavy)
-    search = Search(module, target, seed, heavy, database, model)
-    return _Task(name, search, database.commit_workload(module), state)
-
-
-def _recall(tasks: list[_Task], database: ms.database.Database) -> None:
-    """Tell each task what the database knows of it."""
-    by_workload = {task.workload: task for task in tasks}
-    for record in database.get_all_tuning_records():
-        task = by_workload.get(record.workload)
-        if task is not None:
-            task.recalled.append(record)
-            _note(task, db.trace_key(record.trace), db.best_seconds(record.run_secs))
-
-
-def _note(task: _Task, key: str, seconds: float | None) -> None:
-    task.measured.add(key)
-    task.state.trials += 1
-    if seconds is None:
-        task.failed += 1
-    else:
-        task.state.best_seconds = min(seconds, task.state.best_seconds or seconds)
-
-
-class _Run:
-    """One call of ``tune``: rounds of trials until the budget is spent."""
+class _Tuner:
+    """Makes rounds of trials until the budget is spent."""
 
     def __init__(
         self,
-        tasks: list[_Task],
+        tasks: list[Task],
         target: TargetInfo,
         database: ms.database.Database,
-        trials: int,
-        on_progress: Callable[[TuningProgress], None] | None,
+        known: Verdicts,
+        account: Account,
     ) -> None:
-        self._tasks = tasks
-        self._states = [task.state for task in tasks]
-        self._target = target
-        self._database = database
-        self._trials = trials
-        self._on_progress = on_progress or (lambda progress: None)
-        self._reused = self.done
-        self._failures: dict[str, int] = {}
-        self._started = time.monotonic()
-
-    @property
-    def done(self) -> int:
-        """Trials of this network that the database holds."""
-        return sum(state.trials for state in self._states)
+        self._tasks, self._target, self._database = tasks, target, database
+        self._verdicts, self._account = known, account
 
     @contextmanager
-    def on_device(self, session: Session) -> Iterator[None]:
-        """Start builder and runner, and end them."""
+    def on(self, session: Session, builder: Builder | None) -> Iterator[None]:
+        """Start what builds and measures, and end it."""
         require_device(session.rpc_config)
-        self._builder = CandidateBuilder(self._target.require_compiler(), self._target.threads)
-        self._runner = SessionRunner(session.rpc_config)
-        try:
+        check_toolchain(self._target)
+        config, device_type = session.rpc_config, self._target.device_type
+        with ExitStack() as stack:
+            self._builder = builder or stack.enter_context(closing(LocalBuilder(self._target)))
+            self._runner = stack.enter_context(closing(Runner(config, device_type, say=self._account.note)))
+            self._comparer = stack.enter_context(Comparer(config, device_type))
+            self._account.peak_gflops = peak_gflops(session, self._target, self._account.note)
+            self._flow = Flow(self._builder, self._runner, self._account.stages, session.shares_machine)
             yield
-        finally:
-            self._runner.close()
-            self._builder.close()
+
+    def learn_from_records(self, model: ms.CostModel) -> None:
+        """Teach the cost model what earlier runs measured, of other networks too."""
+        with self._account.stages.busy("search"), held_back():
+            others = lessons_of(self._database, self._target, [task.workload for task in self._tasks])
+            own = [task.search.lesson(task.recalled) for task in self._tasks]
+            teach(model, [*others, *(lesson for lesson in own if lesson is not None)])
 
     def tune(self) -> None:
-        """Make rounds until the trials are made or no task has new candidates."""
-        while (choice := next_round(self._states, self._trials - self.done)) is not None:
-            index, size = choice
-            task = self._tasks[index]
-            with held_back():
-                candidates = task.search.candidates(size, task.measured)
-            if candidates:
-                self._measure(index, candidates)
-            else:
-                task.state.exhausted = True
+        """Make rounds until the budget is spent or no task has new candidates."""
+        while True:
+            if self._account.time_is_up:
+                self._flow.drop()
+            elif self._flow.wants_more and self._begin_round():
+                continue
+            if self._flow.under_way == 0:
+                return
+            trial = self._flow.next(_LOOK_SECONDS)
+            if trial is not None:
+                self._keep(trial)
+            self._account.show(self._runner.devices())
 
-    def result(self, cleaning: Cleaning, seconds: float) -> TuningResult:
-        """Sum up."""
-        return TuningResult(
-            tasks=tuple(_sum_up(task) for task in self._tasks),
-            trials_measured=self.done - self._reused,
-            trials_reused=self._reused,
-            failures=dict(self._failures),
-            cleaning=cleaning,
-            seconds=seconds,
-        )
+    def confirm(self) -> None:
+        """Compare the best schedules with the untuned functions."""
+        confirm(self._tasks, self._database, self._verdicts, self._builder, self._comparer, self._account)
+        self._account.show(self._runner.devices())
 
-    def _measure(self, index: int, candidates: list[MeasureCandidate]) -> None:
-        """Build and measure candidates; each result is kept at once."""
+    def _begin_round(self) -> bool:
+        """Search candidates and start building them; tell whether there was a task to search for."""
+        choice = next_round([task.state for task in self._tasks], self._account.trials_left)
+        if choice is None:
+            return False
+        index, size = choice
         task = self._tasks[index]
-        target = self._target.target()
-        built = self._builder.build([BuilderInput(each.sch.mod, target) for each in candidates])
-        results: list[RunnerResult] = []
-        for candidate, artefact in zip(candidates, built, strict=True):
-            results.append(self._run(candidate, artefact))
-            with held_back():
-                self._keep(task, candidate, results[-1])
-            self._report(index)
+        with self._account.stages.busy("search"), held_back():
+            candidates = task.search.candidates(size, task.known)
+        if candidates:
+            task.begin(candidates)
+            self._flow.add(Batch(task, candidates))
+        else:
+            task.state.exhausted = True
+        return True
+
+    def _keep(self, trial: Trial) -> None:
+        """Write one trial into the database; a failed one too, so that it is not made again."""
+        task, candidate, measured = trial.batch.task, trial.candidate, trial.measured
         with held_back():
-            task.search.learn(candidates, results)
-
-    def _run(self, candidate: MeasureCandidate, artefact: ms.builder.BuilderResult) -> RunnerResult:
-        if artefact.error_msg is not None:
-            return RunnerResult(None, str(artefact.error_msg))
-        runner_input = RunnerInput(artefact.artifact_path, self._target.device_type, candidate.args_info)
-        try:
-            return self._runner.measure(runner_input)
-        finally:
-            ms.utils.remove_build_dir(str(artefact.artifact_path))
-
-    def _keep(self, task: _Task, candidate: MeasureCandidate, result: RunnerResult) -> None:
-        """Write one measurement into the database; a failed one too, so that it is not made again."""
-        if result.error_msg is not None:
-            cause = str(result.error_msg)
-            self._failures[cause] = self._failures.get(cause, 0) + 1
-        run_secs = result.run_secs or [db.FAILED_SECONDS]
-        trace = candidate.sch.trace
-        self._database.commit_tuning_record(
-            ms.database.TuningRecord(
-                trace, task.workload, run_secs, self._target.target(), candidate.args_info
+            self._database.commit_tuning_record(
+                ms.database.TuningRecord(
+                    candidate.sch.trace,
+                    task.workload,
+                    list(measured.seconds) or [db.FAILED_SECONDS],
+                    self._target.target(),
+                    candidate.args_info,
+                )
             )
-        )
-        _note(task, db.trace_key(trace), db.best_seconds(run_secs))
-
-    def _report(self, index: int) -> None:
-        self._on_progress(
-            TuningProgress(
-                task_name=self._tasks[index].name,
-                task_index=index,
-                tasks_total=len(self._tasks),
-                trials_done=self.done,
-                trials_total=self._trials,
-                best_ms=_network_ms(self._states),
-                seconds_left=self._seconds_left(),
-            )
-        )
-
-    def _seconds_left(self) -> float | None:
-        """From the speed so far; None as long as starting up makes up most of it."""
-        measured, left = self.done - self._reused, self._trials - self.done
-        if left and measured < ROUND:
-            return None
-        return left * (time.monotonic() - self._started) / measured
+            task.end(measured.mean)
+            self._account.count(trial)
+            if trial.batch.take(trial):
+                with self._account.stages.busy("search"):
+                    trial.batch.learn()
 
 
-def _network_ms(states: list[TaskState]) -> float | None:
-    if any(state.best_seconds is None for state in states):
-        return None
-    return 1e3 * sum(state.weight * state.best_seconds for state in states)
+def _result(tasks: list[Task], account: Account, cleaning: db.Cleaning) -> TuningResult:
+    return TuningResult(
+        tasks=tuple(_sum_up(task) for task in tasks),
+        trials_measured=account.done - account.reused,
+        trials_reused=account.reused,
+        failures=dict(account.failures),
+        wrong=tuple(account.wrong),
+        uncompared=tuple(account.uncompared),
+        outliers=account.outliers,
+        unsteady=account.unsteady,
+        cleaning=cleaning,
+        seconds=account.seconds,
+        stages=account.stages.seconds(),
+    )
 
 
-def _sum_up(task: _Task) -> TaskResult:
+def _sum_up(task: Task) -> TaskResult:
     best = task.state.best_seconds
     return TaskResult(
         task.name, task.state.weight, task.state.trials, task.failed, None if best is None else best * 1e6

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline import deploy
+from pipeline import Tuning, deploy
 from pipeline.console import Progress
 
 
@@ -18,8 +18,7 @@ def measured_speedup(original: Path, retrained: Path, folder: Path, trials: int)
         original,
         retrained=retrained,
         out=folder / "deployed",
-        database=folder / "tuning",
-        trials=trials,
+        tuning=Tuning(trials=trials, database=folder / "tuning"),
         progress=Progress(),
     ).report
     return {

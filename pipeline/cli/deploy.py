@@ -31,7 +31,18 @@ from pipeline.cli.training import (
     ValidationOption,
     settings,
 )
-from pipeline.defaults import TRIALS
+from pipeline.cli.tuning import (
+    BuildersOption,
+    DatabaseOption,
+    DevicesOption,
+    KeyOption,
+    MergeDbOption,
+    TargetOption,
+    ThreadsOption,
+    TimeBudgetOption,
+    TrialsOption,
+    tuning_of,
+)
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,8 +53,11 @@ if TYPE_CHECKING:
 def deploy(
     model: ModelArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="The directory to write.")] = Path("deployed"),
-    target: Annotated[str, typer.Option(help="What to build for; see `deeprebirth targets`.")] = "host",
-    trials: Annotated[int, typer.Option(help="Candidates to measure for each of the two networks.")] = TRIALS,
+    target: TargetOption = "host",
+    trials: TrialsOption = None,
+    time_budget: TimeBudgetOption = None,
+    tracker: DevicesOption = None,
+    key: KeyOption = None,
     structure_only: StructureOnlyOption = False,
     retrained: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Take the merged network that `retrain` wrote here.")
@@ -65,19 +79,19 @@ def deploy(
     tucker: TuckerOption = False,
     energy: EnergyOption = None,
     ratio: RatioOption = None,
-    threads: Annotated[int | None, typer.Option(help="Cores to use; by default all.")] = None,
+    threads: ThreadsOption = None,
     input_shape: ShapeOption = [],  # noqa: B006
-    database: Annotated[
-        Path | None, typer.Option(help="Where tuning records are kept; by default the user's data directory.")
-    ] = None,
+    database: DatabaseOption = None,
+    merge_db: MergeDbOption = [],  # noqa: B006
+    builders: BuildersOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the search, of the golden input and of retraining.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Merge, tune, compile, verify and measure MODEL, and write bundles and a report.
 
     With --data the merged layers are retrained first, in the directory OUT.retraining, and a run that was
-    broken off goes on. Without, only exact merges are made. A tracker and an RPC server are started for the
-    run; both listen on the loopback address only.
+    broken off goes on. Without, only exact merges are made. Without --tracker, a tracker and an RPC server
+    are started for the run; both listen on the loopback address only.
     """
     from pipeline import deploy as run
     from pipeline.console import Progress
@@ -96,12 +110,10 @@ def deploy(
         out=out,
         target=target,
         input_shapes=input_shapes(input_shape),
-        trials=trials,
         request=merge_request(**merging, retraining=structure_only or data is not None),
         retrained=retrained,
         training=None if data is None else _training(data, samples, settings(**numbers, seed=seed)),
-        threads=threads,
-        database=database,
+        tuning=tuning_of(trials, time_budget, tracker, key, threads, database, merge_db, builders),
         seed=seed,
         progress=Progress(),
     )

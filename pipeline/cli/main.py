@@ -10,7 +10,7 @@ from types import FrameType
 
 import typer
 
-from pipeline.cli import deploy, devices, doctor, export, inspect, report, retrain, targets
+from pipeline.cli import deploy, devices, doctor, export, inspect, report, retrain, targets, tune
 from pipeline.errors import UserError
 
 FAILURE, MISTAKE, INTERRUPTED = 1, 2, 130
@@ -26,6 +26,7 @@ app.command()(inspect.inspect)
 app.command("merge")(export.export)
 app.command("export")(export.export)
 app.command()(retrain.retrain)
+app.command()(tune.tune)
 app.command()(report.report)
 app.command()(devices.tracker)
 app.command()(devices.serve)

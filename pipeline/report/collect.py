@@ -164,4 +164,9 @@ def _tuning(built: Built) -> Tuning:
         untuned=tuple(built.compiled.untuned),
         seconds=built.tuned.seconds,
         failed=sum(task.failed for task in built.tuned.tasks),
+        failures={str(cause): count for cause, count in built.tuned.failures.items()},
+        wrong=built.tuned.wrong,
+        uncompared=built.tuned.uncompared,
+        outliers=built.tuned.outliers,
+        unsteady=built.tuned.unsteady,
     )

@@ -215,7 +215,13 @@ class Verification(Record):
 
 
 class Tuning(Record):
-    """What tuning did for one network; `untuned` names the functions that run without a record."""
+    """What tuning did for one network.
+
+    `untuned` names the functions that run without a record, and so with TVM's default schedule. `failures`
+    are the causes of this session's failed trials. `wrong` names the tasks with a schedule that computed
+    something else than the untuned function and was banned, `uncompared` those whose schedule could not be
+    compared. `outliers` are run times that were left out, `unsteady` trials whose times did not settle.
+    """
 
     tasks: NonNegativeInt
     trials: NonNegativeInt
@@ -224,6 +230,11 @@ class Tuning(Record):
     untuned: tuple[Name, ...] = ()
     seconds: NonNegativeFloat
     failed: NonNegativeInt
+    failures: dict[str, NonNegativeInt] = Field(default_factory=dict)
+    wrong: tuple[Name, ...] = ()
+    uncompared: tuple[Name, ...] = ()
+    outliers: NonNegativeInt = 0
+    unsteady: NonNegativeInt = 0
 
 
 class HandedOver(Record):

@@ -1,5 +1,6 @@
 """The tables of a report as plain text cells, the same for the terminal, Markdown and HTML."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -264,6 +265,7 @@ def _tuning(report: Report) -> Table:
         "Tasks": "tasks",
         "Trials": "trials",
         "Failed trials": "failed",
+        "Trials whose times did not settle": "unsteady",
         "Records applied": "records_applied",
         "Functions": "functions",
     }
@@ -273,12 +275,23 @@ def _tuning(report: Report) -> Table:
         header=("", "original", "merged"),
         rows=(
             *counts,
-            ("Functions without a record", *(", ".join(each.untuned) or "none" for each in both)),
+            ("Functions without a record", *(_list(each.untuned) for each in both)),
+            ("Why trials failed", *(_causes(each.failures) for each in both)),
+            ("Wrong schedules, banned", *(_list(each.wrong) for each in both)),
+            ("Schedules that could not be compared", *(_list(each.uncompared) for each in both)),
             ("Time spent", *(f"{each.seconds:.0f} s" for each in both)),
         ),
         note=f"Trials were measured on {measured_on(report.device)}.",
         numbers=frozenset({1, 2}),
     )
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _causes(failures: Mapping[str, int]) -> str:
+    return _list(f"{cause} {count}" for cause, count in failures.items())
 
 
 def _facts(report: Report) -> Table:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import MergeRequest, Settings, Training, deploy
+from pipeline import MergeRequest, Settings, Training, Tuning, deploy
 from pipeline.bundle import read_bundle
 from pipeline.console import Progress
 from pipeline.errors import UserError
@@ -19,6 +19,7 @@ from pipeline.report.model import ACCURACY_NOT_MEASURED, FOR_TIMING_ONLY, Report
 from pipeline.retraining import read_result
 from relay_passes import reborn_layers
 from targets import TargetError
+from tuning import TuningError
 
 TRIALS = 6
 
@@ -44,14 +45,14 @@ class Stages(Progress):
     def stage(self, name: str) -> None:
         self.stages.append(name)
 
-    def tuning(self, update) -> None:
+    def tuning_state(self, update) -> None:
         self.trials.append(update.trials_done)
 
 
 def test_exact_merges_only_without_data(small_module: nn.Module, tmp_path: Path):
     example = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     progress = Stages()
-    options = {"out": tmp_path / "out", "trials": TRIALS, "database": tmp_path / "records"}
+    options = {"out": tmp_path / "out", "tuning": Tuning(trials=TRIALS, database=tmp_path / "records")}
     deployment = deploy(small_module, example_inputs=example, progress=progress, **options)
     report = deployment.report
 
@@ -83,7 +84,10 @@ def test_exact_merges_only_without_data(small_module: nn.Module, tmp_path: Path)
 def test_structure_only_is_marked_wherever_it_goes(small_onnx: Path, tmp_path: Path):
     out = tmp_path / "ausgabe ü"
     report = deploy(
-        small_onnx, out=out, trials=TRIALS, request=MergeRequest(retraining=True), database=tmp_path / "d b"
+        small_onnx,
+        out=out,
+        tuning=Tuning(trials=TRIALS, database=tmp_path / "d b"),
+        request=MergeRequest(retraining=True),
     ).report
 
     assert [merge.name for merge in report.merges if not merge.exact] == ["stem"]
@@ -112,7 +116,8 @@ def test_a_retrained_network_is_deployed_with_its_accuracy(
 ):
     out = tmp_path / "out"
     record = write_retraining(tmp_path / "gelernt ü", small_onnx)
-    options = {"trials": TRIALS, "database": tmp_path / "records", "retrained": tmp_path / "gelernt ü"}
+    how = Tuning(trials=TRIALS, database=tmp_path / "records")
+    options = {"tuning": how, "retrained": tmp_path / "gelernt ü"}
     report = deploy(small_onnx, out=out, **options).report
 
     assert [(merge.name, merge.retrained) for merge in report.merges] == [("norm", False), ("stem", True)]
@@ -140,7 +145,7 @@ def test_a_killed_deployment_does_not_retrain_again(small_onnx: Path, data: Path
                 raise KeyboardInterrupt
 
     training = Training(data=data, settings=Settings(max_drop=0, epochs=1, batch_size=16, keep_all=True))
-    options = {"database": tmp_path / "records", "request": MergeRequest(retraining=True)}
+    options = {"tuning": Tuning(database=tmp_path / "records"), "request": MergeRequest(retraining=True)}
     results = []
     for _ in range(2):
         progress = Killed()
@@ -167,7 +172,7 @@ def test_a_library_that_differs_is_not_handed_over(small_onnx: Path, tmp_path: P
     exact = verified.evaluate
     monkeypatch.setattr(verified, "evaluate", worse)
     with pytest.raises(verification.NotVerified, match="exact merges"):
-        deploy(small_onnx, out=tmp_path / "out", trials=TRIALS, database=tmp_path / "records")
+        deploy(small_onnx, out=tmp_path / "out", tuning=Tuning(trials=TRIALS, database=tmp_path / "records"))
     assert not (tmp_path / "out").exists()
 
 
@@ -175,9 +180,12 @@ def test_a_library_that_differs_is_not_handed_over(small_onnx: Path, tmp_path: P
     ("options", "error", "says"),
     [
         ({"target": "toaster"}, TargetError, "host"),
-        ({"trials": 0}, UserError, "at least 1"),
-        ({"threads": 0}, UserError, "--threads 0"),
-        ({"threads": 10_000}, UserError, "--threads 10000"),
+        ({"tuning": {"trials": 0}}, UserError, "at least 1"),
+        ({"tuning": {"seconds": 0.0}}, UserError, "--time-budget 0"),
+        ({"tuning": {"threads": 0}}, UserError, "--threads 0"),
+        ({"tuning": {"threads": 10_000}}, UserError, "--threads 10000"),
+        ({"tuning": {"key": "phone"}}, UserError, "belong together"),
+        ({"tuning": {"builders": "ftp://x"}}, TuningError, "cannot build at 'ftp://x'"),
         ({"retrained": "nowhere"}, UserError, "nowhere holds no finished retraining"),
         ({"retrained": "r", "training": Training(data="d")}, UserError, "not both"),
         ({"out": "/proc/nothing/here"}, UserError, "cannot write"),
@@ -185,9 +193,10 @@ def test_a_library_that_differs_is_not_handed_over(small_onnx: Path, tmp_path: P
 )
 def test_mistakes_are_told_before_long_work(options, error, says, small_onnx: Path, tmp_path: Path):
     progress = Stages()
-    arguments = {"out": tmp_path / "out", "database": tmp_path / "records", **options}
+    options = {"out": tmp_path / "out", **options}
+    how = {"database": tmp_path / "records", **options.pop("tuning", {})}
     with pytest.raises(error, match=says):
-        deploy(small_onnx, progress=progress, **arguments)
+        deploy(small_onnx, progress=progress, tuning=Tuning(**how), **options)
     assert progress.stages == []
     assert not (tmp_path / "out").exists()
 
@@ -197,5 +206,5 @@ def test_a_foreign_directory_is_left_alone(small_onnx: Path, tmp_path: Path):
     precious.parent.mkdir()
     precious.write_text("years of work")
     with pytest.raises(UserError, match=r"thesis\.tex"):
-        deploy(small_onnx, out=tmp_path / "out", database=tmp_path / "records")
+        deploy(small_onnx, out=tmp_path / "out", tuning=Tuning(database=tmp_path / "records"))
     assert precious.read_text() == "years of work"

@@ -30,7 +30,7 @@ np.save(result, output.numpy())
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory, net, host: targets.TargetInfo, session) -> Path:
     base = tmp_path_factory.mktemp("records")
-    tuning.tune(net.module, host, session, base, trials=12)
+    tuning.tune(net.module, host, session, base, tuning.Budget(trials=12))
     return base
 
 

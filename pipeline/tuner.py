@@ -1,0 +1,234 @@
+"""Tune a network on devices: for how long, on which, and where the records are kept."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, closing
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import tvm
+
+import targets
+from pipeline.console import Progress
+from pipeline.defaults import TRIALS
+from pipeline.errors import UserError
+from pipeline.files import check_writable
+from pipeline.importer import load_network
+from relay_passes import inline_composites
+from tuning import (
+    Budget,
+    Joined,
+    LocalSession,
+    RemoteSession,
+    Session,
+    SessionLog,
+    TuningProgress,
+    TuningResult,
+    join,
+    make_builder,
+)
+from tuning import tune as run
+from tuning.building.choice import check_place
+from tuning.progress import Line
+
+_SESSIONS = "sessions"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How long to tune each network, and where.
+
+    Attributes
+    ----------
+    trials : int, optional
+        Candidates to measure for each network, those that the database holds included.
+    seconds : float, optional
+        Or so many seconds for each network; with both, whichever comes first.
+    tracker : tuple of str and int, optional
+        Host and port of the tracker that the devices are at; by default a tracker and a server are started on
+        this machine.
+    key : str, optional
+        The devices' key.
+    threads : int, optional
+        Cores to use on the device; by default all.
+    database : path, optional
+        Where records are kept; by default in the user's data directory.
+    merge_db : tuple of path
+        Databases whose records are taken over first.
+    builders : str, optional
+        ``tcp://HOST:PORT`` of a Dask scheduler that builds candidates; by default this machine does.
+    """
+
+    trials: int | None = TRIALS
+    seconds: float | None = None
+    tracker: tuple[str, int] | None = None
+    key: str | None = None
+    threads: int | None = None
+    database: str | os.PathLike[str] | None = None
+    merge_db: tuple[str | os.PathLike[str], ...] = ()
+    builders: str | None = None
+
+    @property
+    def records(self) -> Path:
+        """The directory of the database."""
+        return Path(self.database or platformdirs.user_data_path("deeprebirth") / "tuning")
+
+    def checked(self, name: str) -> targets.TargetInfo:
+        """Look at all that can be looked at before work begins; return the target with its threads.
+
+        Raises
+        ------
+        UserError
+            A number is out of range, the tracker or the key is missing, or the database cannot be written.
+        targets.TargetError
+            The target is unknown, or its compiler is missing.
+        """
+        info = targets.find(name)
+        info.require_compiler()
+        if self.trials is not None and self.trials < 1:
+            raise UserError(f"--trials {self.trials}: give at least 1")
+        if self.seconds is not None and self.seconds <= 0:
+            raise UserError(f"--time-budget {self.seconds:g}: give more than nothing")
+        if (self.tracker is None) != (self.key is None):
+            raise UserError("--tracker and --key belong together: give the tracker's address and the key")
+        if self.threads is not None and not 1 <= self.threads <= info.threads:
+            raise UserError(f"--threads {self.threads}: give 1 to {info.threads} for {info.measured_on()}")
+        check_place(self.builders)
+        check_writable(self.records)
+        return info.with_threads(self.threads)
+
+    def session(self, info: targets.TargetInfo) -> AbstractContextManager[Session]:
+        """Return the session to enter."""
+        if self.tracker is None:
+            return LocalSession(info)
+        return RemoteSession(*self.tracker, self.key, self.threads)
+
+    def join(self, info: targets.TargetInfo) -> Joined | None:
+        """Take over the records of `merge_db`."""
+        if not self.merge_db:
+            return None
+        return join(self.records, [Path(each) for each in self.merge_db], info.target())
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What `tune` found, on what, where its records are, and the session's log."""
+
+    result: TuningResult
+    measured_on: str
+    emulated: bool
+    records: Path
+    log: Path
+
+    def headline(self) -> str:
+        """What came out, in a sentence or two."""
+        result = self.result
+        trials = f"{result.trials_measured} trials measured, {result.trials_reused} were there"
+        failed = ", ".join(f"{cause} {count}" for cause, count in result.failures.items())
+        best = result.network_ms
+        latency = "no schedule for some functions yet" if best is None else f"about {best:.3g} ms"
+        where = f"on {self.measured_on}{' (emulated)' if self.emulated else ''}"
+        return f"{latency} for the network, summed over its functions, {where}; {trials}" + (
+            f"; failed: {failed}" if failed else ""
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """All of it, as JSON takes it."""
+        return asdict(self.result) | {
+            "network_ms": self.result.network_ms,
+            "measured_on": self.measured_on,
+            "emulated": self.emulated,
+            "records": str(self.records),
+            "log": str(self.log),
+        }
+
+
+def tune(
+    model: str | os.PathLike[str] | Any,
+    *,
+    target: str = "host",
+    example_inputs: Any = None,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    tuning: Tuning = Tuning(),
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Tuned:
+    """Tune a model as it is; `deploy` with the same database uses the records.
+
+    Parameters
+    ----------
+    model, example_inputs, input_shapes
+        As for `pipeline.load_network`.
+    target : str
+        A name from `deeprebirth targets`.
+    tuning : Tuning
+        For how long, and on which devices.
+    seed : int
+        Of the search.
+    progress : Progress, optional
+        What shows how far it is; by default nothing.
+
+    Raises
+    ------
+    UserError, targets.TargetError
+        Something given cannot be used.
+    tuning.TuningError
+        The devices are gone for good.
+    """
+    info = tuning.checked(target)
+    network = load_network(model, example_inputs=example_inputs, input_shapes=input_shapes, seed=seed)
+    with progress or Progress(quiet=True) as shown:
+        joined = tuning.join(info)
+        if joined is not None:
+            shown.say(str(joined))
+        with tuning.session(info) as session:
+            shown.stage(f"Tuning {network.name}")
+            module = inline_composites(network.module)
+            result, log = tune_module(module, network.name, info, session, tuning, seed, shown)
+    return Tuned(result, info.measured_on(), info.emulated, tuning.records, log)
+
+
+def tune_module(
+    module: tvm.IRModule,
+    name: str,
+    info: targets.TargetInfo,
+    session: Session,
+    how: Tuning,
+    seed: int,
+    shown: Progress,
+) -> tuple[TuningResult, Path]:
+    """Tune one module on an entered session; return what was found, and where the session's log is."""
+    place = _log_of(how.records, name)
+    with SessionLog(place) as log, closing(make_builder(info, how.builders)) as builder:
+
+        def take(line: Line) -> None:
+            log.write(line)
+            if isinstance(line, TuningProgress):
+                shown.tuning_state(line)
+
+        budget = Budget(how.trials, how.seconds)
+        result = run(
+            module,
+            info,
+            session,
+            how.records,
+            budget,
+            name=name,
+            builder=builder,
+            seed=seed,
+            log=take,
+            say=shown.say,
+        )
+    return result, place
+
+
+def _log_of(records: Path, name: str) -> Path:
+    """A new file beside the database, named after the time and the network."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+    return records / _SESSIONS / f"{stamp}-{re.sub(r'[^A-Za-z0-9_.-]', '_', name)[:60]}.jsonl"
