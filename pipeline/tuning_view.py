@@ -7,7 +7,7 @@ columns at the right, then the tasks with the least share of the time, then the 
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
@@ -28,13 +28,12 @@ MOST_DEVICES = 4
 LEAST_HEIGHT_FOR_DEVICES = 20
 
 
-@dataclass
 class Fall:
     """The network's estimated latency since tuning began, thinned so that it stays short."""
 
-    points: list[float] = field(default_factory=list)
-    _every: float = 1.0
-    _next: float = 0.0
+    def __init__(self) -> None:
+        self.points: list[float] = []
+        self._every, self._next = 1.0, 0.0
 
     def add(self, at: float, value: float) -> None:
         """Take the latency at a time; a later one replaces it if it comes soon after."""
@@ -187,21 +186,24 @@ def _tasks(update: "TuningProgress", width: int, height: int) -> list[Text]:
         header.append(column.title.rjust(column.width))
     order = sorted(range(len(update.tasks)), key=lambda index: _size(update.tasks[index]))
     shown = order if len(order) <= height else _first(order, height - 1, update.current)
-    rows = [header]
-    for index in shown:
-        task = update.tasks[index]
-        mark = "> " if index == update.current else "✓ " if task.stopped else "  "
-        row = Text.assemble((mark, "bold"), _fit(printable(task.name), name_width))
-        for column in columns:
-            row.append_text(column.cell(task))
-        row.stylize("dim" if task.stopped else "")
-        rows.append(row)
+    rows = [_row(update.tasks[index], index == update.current, columns, name_width) for index in shown]
     rest = [update.tasks[index] for index in order if index not in set(shown)]
-    if rest:
-        share = _percent(sum(task.network_us or 0.0 for task in rest), _network_us(update))
-        trials = sum(task.trials for task in rest)
-        rows.append(Text(f"  {len(rest)} others: {share} of the time, {trials:,} trials", "dim"))
-    return rows
+    return [header, *rows, *([_others(rest, _network_us(update))] if rest else [])]
+
+
+def _row(task: "TaskProgress", current: bool, columns: Iterable[Column], name_width: int) -> Text:
+    mark = "> " if current else "✓ " if task.stopped else "  "
+    row = Text.assemble((mark, "bold"), _fit(printable(task.name), name_width))
+    for column in columns:
+        row.append_text(column.cell(task))
+    row.stylize("dim" if task.stopped else "")
+    return row
+
+
+def _others(tasks: "Sequence[TaskProgress]", total: float) -> Text:
+    share = _percent(sum(task.network_us or 0.0 for task in tasks), total)
+    trials = sum(task.trials for task in tasks)
+    return Text(f"  {len(tasks)} others: {share} of the time, {trials:,} trials", "dim")
 
 
 def _columns(update: "TuningProgress", width: int) -> list[Column]:
