@@ -50,7 +50,7 @@ def _found(report: SessionsReport) -> Table:
                 each.label,
                 milliseconds(each.first_ms) + _emulated(each),
                 milliseconds(each.best_ms) + _emulated(each),
-                NOTHING if each.emulated else percent_change(each.first_ms, each.best_ms),
+                _change(each, each.first_ms, each.best_ms),
                 f"{each.trials:,}",
                 f"{each.reused:,}",
                 f"{each.failed:,}",
@@ -85,7 +85,7 @@ def _settings(report: SessionsReport) -> Table:
 
 def _tasks(session: SessionFacts) -> Table:
     shown, rest = session.tasks[:MOST_TASKS], session.tasks[MOST_TASKS:]
-    rows = [_task(each) for each in shown]
+    rows = [_task(session, each) for each in shown]
     if rest:
         rows.append(_others(rest))
     peak = f", whose measured peak is {session.peak_gflops:.3g} GFLOP/s" if session.peak_gflops else ""
@@ -100,7 +100,7 @@ def _tasks(session: SessionFacts) -> Table:
     )
 
 
-def _task(task: TaskFacts) -> tuple[str, ...]:
+def _task(session: SessionFacts, task: TaskFacts) -> tuple[str, ...]:
     return (
         task.name,
         f"{task.calls:,}",
@@ -108,7 +108,7 @@ def _task(task: TaskFacts) -> tuple[str, ...]:
         f"{task.failed:,}",
         _call(task.first_us),
         _call(task.best_us),
-        percent_change(task.first_us, task.best_us),
+        _change(session, task.first_us, task.best_us),
         _percent(task.share),
         NOTHING if task.gflops is None else f"{task.gflops:.3g}",
         _percent(task.of_peak),
@@ -199,6 +199,11 @@ def _logs(report: SessionsReport) -> Table:
         rows=tuple((log.path, f"{log.sessions:,}", f"{log.bad_lines:,}") for log in report.logs),
         numbers=frozenset({1, 2}),
     )
+
+
+def _change(session: SessionFacts, before: float | None, after: float | None) -> str:
+    """Return by how much a time changed; nothing is claimed of an emulated device."""
+    return NOTHING if session.emulated else percent_change(before, after)
 
 
 def _course(session: SessionFacts) -> str:

@@ -155,6 +155,7 @@ def test_emulated_times_are_labelled_and_no_change_is_claimed(tmp_path: Path):
     start = started(measured_on="cortex-a72", emulated=True)
     report = report_of([write(tmp_path / "log", start, *STORY, END)])
     assert cells(report, "What was found")[0][1:4] == ("0.9 ms (emulated)", "0.25 ms (emulated)", "-")
+    assert {row[6] for row in cells(report, "Tasks of net")} == {"-"}
     assert headline(report).endswith("on cortex-a72, emulated")
     assert report.notices == ("net: cortex-a72 is emulated, and its times say nothing about a real device",)
     latency, tasks = (" ".join(ET.fromstring(chart).itertext()) for chart in session_charts(report))
