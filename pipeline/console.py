@@ -16,13 +16,12 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.report.tables import duration, metric_value, milliseconds, printable
+from pipeline.report.tables import duration, metric_value, printable
 from pipeline.tuning_view import Fall, share_done, tuning_line, tuning_lines
 
 if TYPE_CHECKING:
     from pipeline.retraining.progress import TrainingProgress
-    from tuning.progress import TuningProgress as TuningState
-    from tuning.tuner import TuningProgress
+    from tuning.progress import TuningProgress
 
 LINES = 20
 NAME_WIDTH = 60
@@ -36,10 +35,7 @@ class Display(Protocol):
     def stage(self, name: str) -> None:
         """Show that a stage begins and that the one before it has ended."""
 
-    def tuning(self, update: "TuningProgress") -> None:
-        """Show how far tuning is."""
-
-    def tuning_state(self, update: "TuningState") -> None:
+    def tuning_state(self, update: "TuningProgress") -> None:
         """Show how far a tuning session is."""
 
     def training(self, update: "TrainingProgress") -> None:
@@ -76,11 +72,7 @@ class Progress:
         """Tell that a stage begins and that the one before it has ended."""
         self._display.stage(printable(name))
 
-    def tuning(self, update: "TuningProgress") -> None:
-        """Tell how far tuning is."""
-        self._display.tuning(update)
-
-    def tuning_state(self, update: "TuningState") -> None:
+    def tuning_state(self, update: "TuningProgress") -> None:
         """Tell how far a tuning session is."""
         self._display.tuning_state(update)
 
@@ -109,10 +101,7 @@ class Silence:
     def stage(self, name: str) -> None:
         """Show nothing."""
 
-    def tuning(self, update: "TuningProgress") -> None:
-        """Show nothing."""
-
-    def tuning_state(self, update: "TuningState") -> None:
+    def tuning_state(self, update: "TuningProgress") -> None:
         """Show nothing."""
 
     def training(self, update: "TrainingProgress") -> None:
@@ -138,12 +127,7 @@ class PlainLines:
         self._last = (-1, -1)
         self._print(name)
 
-    def tuning(self, update: "TuningProgress") -> None:
-        """Print a line if enough trials were measured since the last one."""
-        if self._is_due(0, update.trials_done, update.trials_total):
-            self._print("  " + ", ".join((_task(update), _trials(update), _best(update), _left(update))))
-
-    def tuning_state(self, update: "TuningState") -> None:
+    def tuning_state(self, update: "TuningProgress") -> None:
         """Print a line if enough of the budget was spent since the last one, or else each minute."""
         share = share_done(update)
         done = int(update.at / 60) if share is None else int(LINES * share)
@@ -183,7 +167,7 @@ class LiveDisplay:
         self._stage: str | None = None
         self._since = time.monotonic()
         self._state: Table | None = None
-        self._tuning: TuningState | None = None
+        self._tuning: TuningProgress | None = None
         self._fall = Fall()
         self._spinner = Spinner("dots")
 
@@ -194,12 +178,7 @@ class LiveDisplay:
         self._stage, self._since, self._state = name, time.monotonic(), None
         self._tuning, self._fall = None, Fall()
 
-    def tuning(self, update: "TuningProgress") -> None:
-        """Show the newest state of tuning."""
-        parts = (_trials(update), _best(update), _left(update))
-        self._state = _state(_task(update), update.trials_done, update.trials_total, ", ".join(parts))
-
-    def tuning_state(self, update: "TuningState") -> None:
+    def tuning_state(self, update: "TuningProgress") -> None:
         """Show the newest state of a tuning session."""
         self._tuning = update
         if update.best_ms is not None:
@@ -256,10 +235,6 @@ def _state(title: str, done: int, total: int, *lines: str) -> Table:
     return table
 
 
-def _task(update: "TuningProgress") -> str:
-    return f"task {update.task_index + 1} of {update.tasks_total} {_short(update.task_name)}"
-
-
 def _step(update: "TrainingProgress") -> str:
     number = f"step {update.step + 1} of {update.steps}" if update.step < update.steps else "after all steps:"
     return f"{number} {_short(update.name)}"
@@ -268,14 +243,6 @@ def _step(update: "TrainingProgress") -> str:
 def _short(name: str) -> str:
     name = printable(name)
     return name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 3]}..."
-
-
-def _trials(update: "TuningProgress") -> str:
-    return f"{update.trials_done} of {update.trials_total} trials"
-
-
-def _best(update: "TuningProgress") -> str:
-    return f"best {milliseconds(update.best_ms)} for the network" if _known(update.best_ms) else "no time yet"
 
 
 def _batches(update: "TrainingProgress") -> str:
@@ -295,7 +262,7 @@ def _accuracy(update: "TrainingProgress") -> str:
     return f"{printable(update.metric)} {now}, wanted {wanted} (original {original})"
 
 
-def _left(update: "TuningProgress | TrainingProgress") -> str:
+def _left(update: "TrainingProgress") -> str:
     return f"{duration(update.seconds_left)} left" if _known(update.seconds_left) else "time left unknown"
 
 
