@@ -33,29 +33,32 @@ def report_of(paths: Sequence[Path]) -> SessionsReport:
         One of them is no log of a tuning session.
     """
     logs = {str(path): _read(path) for path in {path.resolve(): path for path in paths}.values()}
-    several = sum(len(log.sessions) for log in logs.values()) > 1
-    made: list[SessionFacts] = []
-    for log in logs.values():
-        latest: dict[tuple[str, ...], SessionFacts] = {}
-        for session in log.sessions:
-            name = session.started.network
-            facts = _facts(f"{len(made) + 1}. {name}" if several else name, session)
-            of = (facts.network, facts.target, facts.measured_on)
-            if facts.reused and of in latest:
-                facts = _continued(facts, latest[of])
-            latest[of] = facts
-            made.append(facts)
+    sessions = [session for log in logs.values() for session in log.sessions]
     return SessionsReport(
         logs=tuple(
             LogFacts(path=path, sessions=len(log.sessions), bad_lines=log.bad_lines, problems=log.problems)
             for path, log in logs.items()
         ),
-        sessions=tuple(made),
+        sessions=tuple(_in_order(sessions)),
     )
 
 
+def _in_order(sessions: Sequence[LoggedSession]) -> Iterable[SessionFacts]:
+    """Return the sessions as they began; each may go on from the latest one of its network and device."""
+    latest: dict[tuple[str, ...], SessionFacts] = {}
+    for number, session in enumerate(sorted(sessions, key=lambda each: each.started.time), 1):
+        network = session.started.network
+        facts = _facts(network if len(sessions) == 1 else f"{number}. {network}", session)
+        of = (network, facts.target, facts.measured_on)
+        before = latest.get(of)
+        if before is not None and facts.reused >= before.reused + before.trials > 0:
+            facts = _continued(facts, before)
+        latest[of] = facts
+        yield facts
+
+
 def _continued(session: SessionFacts, before: SessionFacts) -> SessionFacts:
-    """Return a session that goes on with another one's trials, which its database held when it began."""
+    """Return a session that goes on from another: its database held at least the other's trials."""
     return session.model_copy(
         update={
             "continues": before.label,

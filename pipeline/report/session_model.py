@@ -57,7 +57,7 @@ class SessionFacts(Record):
     """A session.
 
     `label` tells it from the others of a report. `continues` is the label of the session that it goes on
-    from, in the same log; `seconds_before` and `trials_before` are those of all that came before.
+    from, with its trials; `seconds_before` and `trials_before` are those of all that came before.
     `trials_asked` or `time_budget` (seconds) is what it was given; `reused` counts the trials that the
     database held before. `end` says how it ended, None if its log has no end. `first_ms` and `best_ms` are
     those of the whole network, estimated from its tasks' best times. `stages` are seconds that each had

@@ -177,12 +177,14 @@ def test_several_logs_lie_over_each_other(log: Path, tmp_path: Path):
 
 
 def test_a_session_goes_on_where_the_killed_one_was(tmp_path: Path):
-    path = write(tmp_path / "log", started(reused=0), *STORY)
-    write(path, started("merged", reused=4), *STORY, END)
-    write(path, started(reused=4), *STORY)
-    write(path, started(reused=8), *STORY, END)
-    write(path, started(reused=0), *STORY, END)
-    first, other, second, third, fresh = (report := report_of([path])).sessions
+    """Whether their logs are one file or several, and in whatever order those are given."""
+    last = write(tmp_path / "last", started(time="2026-01-05", reused=8), *STORY, END)
+    write(last, started(time="2026-01-06", reused=0), *STORY, END)
+    path = write(tmp_path / "log", started(time="2026-01-02", reused=0), *STORY)
+    write(path, started("merged", time="2026-01-03", reused=4), *STORY, END)
+    write(path, started(time="2026-01-04", reused=4), *STORY)
+    report = report_of([last, path])
+    first, other, second, third, fresh = report.sessions
     assert [each.continues for each in (first, other, fresh)] == [None, None, None]
     assert (second.continues, second.seconds_before, second.trials_before) == ("1. net", 4.0, 4)
     assert (third.continues, third.seconds_before, third.trials_before) == ("3. net", 8.0, 8)
