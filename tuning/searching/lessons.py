@@ -64,9 +64,10 @@ def lessons_of(
         No lesson is begun after so many seconds.
     """
     deadline = time.monotonic() + seconds
+    known = set(known_workloads)
     records: dict[ms.database.Workload, list[ms.database.TuningRecord]] = {}
     for record in database.get_all_tuning_records():
-        if record.workload not in known_workloads:
+        if record.workload not in known:
             records.setdefault(record.workload, []).append(record)
     lessons: list[Lesson] = []
     for workload, own in reversed(records.items()):

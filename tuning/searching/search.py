@@ -21,13 +21,13 @@ from tuning.searching.budget import ROUND
 from tuning.searching.lessons import Lesson, cost_model, lesson_of, lessons_of, teach
 from tuning.searching.plain import plain_schedules
 from tuning.searching.processor import processor_of
-from tuning.searching.space import replay, tune_context
+from tuning.searching.space import TVM_ERRORS, replay, tune_context
 from tuning.searching.transfer import Experience, snapped
 
 __all__ = ["Experience", "Lesson", "Search", "cost_model", "lessons_of", "teach"]
 
-_POPULATION = 64
-_GENERATIONS = 2
+_POPULATION = {True: 48, False: 8}
+_GENERATIONS = {True: 2, False: 1}
 _RECALLED = 16
 _PLAIN = 4
 _ALIKE = 2
@@ -78,6 +78,8 @@ class Search:
     def candidates(self, size: int, measured: set[str]) -> list[MeasureCandidate]:
         """Return up to ``size`` candidates whose keys are not in ``measured``; none if there are none.
 
+        A function that MetaSchedule cannot schedule has none; so it keeps TVM's default schedule.
+
         Parameters
         ----------
         size : int
@@ -85,10 +87,13 @@ class Search:
         measured : set of str
             Keys of what was measured or is under way.
         """
-        first = _fresh(self._first, measured, size)
-        if len(first) == size:
-            return list(first.values())
-        sampled = self._context.generate_measure_candidates() or []
+        try:
+            first = _fresh(self._first, measured, size)
+            if len(first) == size:
+                return list(first.values())
+            sampled = self._context.generate_measure_candidates() or []
+        except TVM_ERRORS:
+            return []
         return [*first.values(), *_fresh(sampled, {*measured, *first}, size - len(first)).values()]
 
     def learn(self, candidates: list[MeasureCandidate], results: list[RunnerResult]) -> None:
@@ -118,9 +123,9 @@ class Search:
     @cached_property
     def _context(self) -> ms.TuneContext:
         strategy = EvolutionarySearch(
-            population_size=_POPULATION,
-            init_min_unmeasured=_POPULATION // 2,
-            genetic_num_iters=_GENERATIONS,
+            population_size=_POPULATION[self._heavy],
+            init_min_unmeasured=_POPULATION[self._heavy] // 2,
+            genetic_num_iters=_GENERATIONS[self._heavy],
         )
         context = tune_context(
             self._module, self._target.target(), self._heavy, strategy, self._seed, self._target.threads

@@ -20,7 +20,7 @@ from tuning.intrinsics import import_cpu_intrinsics
 
 Decide = Callable[[Schedule], Callable[..., Any]]
 
-_TVM_ERRORS = (RuntimeError, ValueError, TypeError)
+TVM_ERRORS = (RuntimeError, ValueError, TypeError)
 
 
 def generator_of(heavy: bool) -> "str | ms.SpaceGenerator":
@@ -84,7 +84,7 @@ def replay(
         if not all(postproc.apply(schedule) for postproc in context.space_generator.postprocs):
             return None
         return MeasureCandidate(schedule, ArgInfo.from_entry_func(schedule.mod, remove_preproc=True))
-    except _TVM_ERRORS:
+    except TVM_ERRORS:
         return None
 
 
@@ -92,7 +92,7 @@ def own_candidate(record: ms.database.TuningRecord) -> MeasureCandidate | None:
     """Return the candidate that a record is of, or None if its trace does not fit its function."""
     try:
         return record.as_measure_candidate()
-    except _TVM_ERRORS:
+    except TVM_ERRORS:
         return None
 
 

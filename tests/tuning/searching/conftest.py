@@ -89,3 +89,16 @@ def computed(host: targets.TargetInfo) -> Callable[[IRModule, list[np.ndarray], 
         return output.numpy()
 
     return compute
+
+
+@pytest.fixture(scope="session")
+def light_task(host: targets.TargetInfo) -> IRModule:
+    """A pool as tuning sees it."""
+    builder = relax.BlockBuilder()
+    image = relax.Var("image", relax.TensorType((1, 8, 12, 12), "float32"))
+    with builder.function("main", [image], attrs={"num_input": 1}):
+        with builder.dataflow():
+            pool = relax.op.nn.max_pool2d(image, (3, 3), strides=(2, 2), padding=(1, 1))
+            result = builder.emit_output(builder.emit(pool))
+        builder.emit_func_output(result)
+    return only_task(builder.get(), host.target())
