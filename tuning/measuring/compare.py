@@ -6,7 +6,7 @@ the unit roundoff u is off by a small multiple of sqrt(n) u of its size, with a 
 the bound that always holds, n u, lets errors pass that are none of rounding. So with the n of the longest way
 through a kernel (its reductions one after the other, and a few operations more) the largest difference may be
 
-    16 u sqrt(n + 16)    of the untuned output's largest magnitude, and at most a twentieth of it.
+    16 u sqrt(n + 16)    of the untuned output's largest magnitude, and at most a tenth of it.
 
 Random sums of 4,608 products in float32 differ by a twentieth of that, and one of which an average product
 is missing by fifty times as much. Integers have to be equal.
@@ -18,54 +18,26 @@ that were filled with huge numbers, positive first, then negative.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-import tvm
-from tvm.s_tir.meta_schedule.runner import rpc_runner
 
 from tuning.devices import tracker
 from tuning.devices.tracker import RpcConfig
+from tuning.measuring.kernel import WAIT_SECONDS, Broken, Job, Signature, run_kernel
 from tuning.records.verdicts import Judgement, Verdict
-from tuning.worker import Call, Outcome
+from tuning.worker import Call
 from tuning.workers import WorkerPool
 
 RUN_SECONDS = 60.0
 RETURN_SECONDS = 60.0
-_WAIT_SECONDS = 30.0
-_TRANSFER_SECONDS = 60.0
+_ATTEMPTS = 3
+_EXPLAIN_SECONDS = 25.0
 _FACTOR = 16
 _OTHER_OPERATIONS = 16
-_MOST = 0.05
-_SMALL_INTEGERS = {"bool": (0, 1), "int8": (-8, 7), "uint8": (0, 15)}
-_INDICES = (0, 1)
+_MOST = 0.1
 
-
-@dataclass(frozen=True)
-class Signature:
-    """What a kernel takes, and what decides how exact it is.
-
-    Attributes
-    ----------
-    arguments : tuple of (str, tuple of int)
-        Type and shape of each argument.
-    outputs : tuple of int
-        Positions of the arguments that it writes.
-    terms : int
-        How many numbers are summed up on the longest way to an output.
-    unit_roundoff : float
-        Of the least exact floating-point type in it; 0 if there is none.
-    """
-
-    arguments: tuple[tuple[str, tuple[int, ...]], ...]
-    outputs: tuple[int, ...]
-    terms: int
-    unit_roundoff: float
-
-    @property
-    def tolerance(self) -> float:
-        """The difference allowed, relative to the largest magnitude of an output."""
-        return min(_MOST, _FACTOR * self.unit_roundoff * math.sqrt(self.terms + _OTHER_OPERATIONS))
+Outputs = list[list[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -128,10 +100,12 @@ class Comparer:
             If the device is gone for good.
         """
         for positive in (False, True):
-            outcome = self._run(library, signature, seed, positive, fills=(1,))
-            if outcome.cause is not None:
-                return Verdict(Judgement.NOT_COMPARED, detail=f"the untuned function: {self._words(outcome)}")
-            reference = Reference(signature, seed, positive, tuple(outcome.value[0]))
+            outputs = self._run(library, signature, seed, positive, fills=(1,))
+            if isinstance(outputs, str):
+                return Verdict(Judgement.NOT_COMPARED, detail=f"the untuned function {outputs}")
+            if isinstance(outputs, Broken):
+                return Verdict(Judgement.NOT_COMPARED, detail=f"the untuned function {self._words(outputs)}")
+            reference = Reference(signature, seed, positive, tuple(outputs[0]))
             if all(np.isfinite(each).all() for each in reference.outputs):
                 break
         return reference
@@ -139,7 +113,8 @@ class Comparer:
     def compare(self, library: Path, reference: Reference) -> Verdict:
         """Run a tuned kernel on the same input and compare its outputs.
 
-        One that breaks the connection twice, while the untuned kernel did not, is wrong.
+        One that crashes is wrong. If the device does not tell why the connection broke, it is a crash if that
+        happens each time: the untuned kernel ran.
 
         Raises
         ------
@@ -147,13 +122,14 @@ class Comparer:
             If the device is gone for good.
         """
         given = reference.signature, reference.seed, reference.positive
-        outcome = self._run(library, *given, fills=(1, -1))
-        if outcome.cause is None:
-            verdicts = [judge(outputs, reference) for outputs in outcome.value]
-            return max(verdicts, key=lambda each: each.judgement is Judgement.WRONG)
-        crashed = not outcome.late and outcome.seconds < self._seconds
-        judgement = Judgement.WRONG if crashed else Judgement.NOT_COMPARED
-        return Verdict(judgement, detail=f"the tuned function: {self._words(outcome)}")
+        outputs = self._run(library, *given, fills=(1, -1))
+        if isinstance(outputs, str):
+            return Verdict(Judgement.NOT_COMPARED, detail=f"the tuned function {outputs}")
+        if isinstance(outputs, Broken):
+            judgement = Judgement.NOT_COMPARED if outputs.late else Judgement.WRONG
+            return Verdict(judgement, detail=f"the tuned function {self._words(outputs)}")
+        verdicts = [judge(each, reference) for each in outputs]
+        return max(verdicts, key=lambda verdict: verdict.judgement is Judgement.WRONG)
 
     def close(self) -> None:
         """End the worker process."""
@@ -167,24 +143,28 @@ class Comparer:
 
     def _run(
         self, library: Path, signature: Signature, seed: int, positive: bool, fills: tuple[int, ...]
-    ) -> Outcome:
-        """Run a kernel; once more if that broke down before its time was up."""
-        outcome = self._attempt(library, signature, seed, positive, fills)
-        if outcome.cause is not None and outcome.seconds < self._seconds:
-            outcome = self._attempt(library, signature, seed, positive, fills)
-        return outcome
+    ) -> Outputs | Broken | str:
+        """Run a kernel, again if something else may have broken it; a text says that it did not run."""
+        job = Job(self._config, self._device_type, self._seconds, library, signature, seed, positive, fills)
+        for _ in range(_ATTEMPTS):
+            outputs = self._attempt(job)
+            if isinstance(outputs, list) or (isinstance(outputs, Broken) and (outputs.late or outputs.crash)):
+                break
+        return outputs
 
-    def _attempt(self, *what: Any) -> Outcome:
-        arguments = (self._config, self._device_type, self._seconds, *what)
-        bound = self._seconds + _WAIT_SECONDS + _TRANSFER_SECONDS
-        outcome = self._pool.run([Call(run_kernel, arguments, bound)])[0]
-        if outcome.cause is not None:
+    def _attempt(self, job: Job) -> Outputs | Broken | str:
+        bound = WAIT_SECONDS + job.session_seconds + _EXPLAIN_SECONDS
+        outcome = self._pool.run([Call(run_kernel, (job,), bound)])[0]
+        if outcome.cause is not None or isinstance(outcome.value, Broken):
             tracker.wait_for_device(self._config, self._return_seconds)
-        return outcome
+        if outcome.late:
+            return Broken(late=True)
+        return outcome.value if outcome.cause is None else f"did not run: {outcome.cause}"
 
-    def _words(self, outcome: Outcome) -> str:
-        late = outcome.late or outcome.seconds >= self._seconds
-        return f"took longer than {self._seconds:g} s" if late else f"did not run ({outcome.cause})"
+    def _words(self, broken: Broken) -> str:
+        if broken.late:
+            return f"took longer than {self._seconds:g} s"
+        return f"crashed on the device: {broken.crash or 'the connection broke each time'}"
 
 
 def compare(
@@ -228,7 +208,7 @@ def judge(outputs: list[np.ndarray], reference: Reference) -> Verdict:
 
     What is not finite has to be the same in both: not a number, or the same infinity.
     """
-    tolerance = reference.signature.tolerance
+    tolerance = allowed(reference.signature)
     difference = 0.0
     for given, expected in zip(outputs, reference.outputs, strict=True):
         finite = np.isfinite(expected)
@@ -239,61 +219,14 @@ def judge(outputs: list[np.ndarray], reference: Reference) -> Verdict:
         if not finite.any():
             return Verdict(Judgement.NOT_COMPARED, detail="the untuned function gives no finite number")
         difference = max(difference, _difference(given[finite], expected[finite]))
-    right = difference <= (tolerance if reference.signature.unit_roundoff else 0)
+    right = difference <= tolerance
     return Verdict(Judgement.RIGHT if right else Judgement.WRONG, difference, tolerance)
 
 
-def random_arguments(signature: Signature, seed: int, positive: bool) -> list[np.ndarray]:
-    """Return arguments with random numbers: in [-1, 1] or (0, 1], and small integers that may be indices."""
-    generator = np.random.default_rng(seed)
-    return [_random(generator, dtype, shape, positive) for dtype, shape in signature.arguments]
-
-
-def run_kernel(
-    config: RpcConfig,
-    device_type: str,
-    seconds: float,
-    library: Path,
-    signature: Signature,
-    seed: int,
-    positive: bool,
-    fills: tuple[int, ...],
-) -> list[list[np.ndarray]]:
-    """Run a kernel once for each sign in ``fills`` that its outputs are filled with before; return these."""
-    remote = tracker.request(config, _WAIT_SECONDS, seconds).remote
-    device = remote.device(device_type, 0)
-    try:
-        kernel = rpc_runner.default_upload_module(remote, str(library), library.name)["main"]
-        values = random_arguments(signature, seed, positive)
-        arguments = [tvm.runtime.tensor(value, device) for value in values]
-        return [_outputs(kernel, device, arguments, signature, sign) for sign in fills]
-    finally:
-        rpc_runner.default_cleanup(remote, library.name)
-
-
-def _outputs(
-    kernel: Any, device: tvm.runtime.Device, arguments: list[Any], signature: Signature, sign: int
-) -> list[np.ndarray]:
-    for place in signature.outputs:
-        arguments[place].copyfrom(_filled(*signature.arguments[place], sign))
-    kernel(*arguments)
-    device.sync()
-    return [arguments[place].numpy() for place in signature.outputs]
-
-
-def _filled(dtype: str, shape: tuple[int, ...], sign: int) -> np.ndarray:
-    """Return half of the type's largest number, or of its smallest, everywhere."""
-    if dtype == "bool":
-        return np.full(shape, sign > 0)
-    limits = np.finfo(dtype) if dtype.startswith("float") else np.iinfo(dtype)
-    return np.full(shape, (limits.max if sign > 0 else limits.min) / 2, dtype)
-
-
-def _random(generator: np.random.Generator, dtype: str, shape: tuple[int, ...], positive: bool) -> np.ndarray:
-    if dtype.startswith("float"):
-        return (1 - generator.random(shape) * (1 if positive else 2)).astype(dtype)
-    low, high = _SMALL_INTEGERS.get(dtype, _INDICES)
-    return generator.integers(0 if positive else low, high, shape, endpoint=True).astype(dtype)
+def allowed(signature: Signature) -> float:
+    """Return the difference allowed, relative to the largest magnitude of an output."""
+    longest = signature.terms + _OTHER_OPERATIONS
+    return min(_MOST, _FACTOR * signature.unit_roundoff * math.sqrt(longest))
 
 
 def _difference(given: np.ndarray, expected: np.ndarray) -> float:

@@ -6,6 +6,7 @@ acknowledged, which Linux tells for every TCP connection.
 
 import os
 import socket
+import stat
 import struct
 import threading
 import time
@@ -122,21 +123,26 @@ def _megabytes(size: int) -> str:
 
 def _connection_to(address: str) -> socket.socket | None:
     """Find the connection to the device among this process's files, as TVM does not tell it."""
-    _, _, port = address.rpartition(":")
-    with suppress(OSError):
+    host, _, port = address.rpartition(":")
+    with suppress(OSError, UnicodeError):
+        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+        places = {place[:2] for *_, place in found}
         for descriptor in sorted(map(int, os.listdir("/proc/self/fd")), reverse=True):
-            if _is_connected(descriptor, int(port)):
+            if _other_end(descriptor) in places:
                 return socket.socket(fileno=os.dup(descriptor))
     return None
 
 
-def _is_connected(descriptor: int, port: int) -> bool:
+def _other_end(descriptor: int) -> tuple[str, int] | None:
+    """Return the address and port that a file is connected to; None if it is no such connection."""
     try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return None
         with socket.socket(fileno=os.dup(descriptor)) as connection:
             inet = connection.family in (socket.AF_INET, socket.AF_INET6)
-            return inet and connection.getpeername()[1] == port
+            return connection.getpeername()[:2] if inet else None
     except OSError:
-        return False
+        return None
 
 
 def _acked_bytes(connection: socket.socket | None) -> int:

@@ -155,8 +155,7 @@ def visit(order: Order) -> Report:
     try:
         return replace(stay.report(), took=stay.seconds)
     except TransferError as error:
-        cause = Cause.TIMED_OUT if error.late else Cause.DEVICE_GONE
-        failure, suspect = Failure(cause, str(error)), not error.late
+        failure, suspect = _not_sent(error)
     except Exception as error:
         failure, suspect = stay.judge(error)
     took = stay.seconds
@@ -243,6 +242,14 @@ def _arguments(remote: Any, device: tvm.runtime.Device, args_info: tuple) -> lis
         fill(tensor)
     device.sync()
     return tensors
+
+
+def _not_sent(error: TransferError) -> tuple[Failure, bool]:
+    if error.late:
+        return Failure(Cause.TIMED_OUT, str(error)), False
+    if _BROKEN.search(str(error)):
+        return Failure(Cause.DEVICE_GONE, str(error)), True
+    return Failure(Cause.REFUSED, str(error)), False
 
 
 def _explained(order: Order, lease: Lease) -> tuple[Failure, bool]:
