@@ -30,14 +30,10 @@ class Record(NamedTuple):
 
 
 def workload_hash(line: str) -> str | None:
-    """Return the structural hash of a workload's line, or None if the line is no workload."""
+    """Return the structural hash that a workload's line holds, or None if the line is no workload."""
     match lines.parse(line):
         case [str(digest), str(module)] if digest.isdecimal() and _is_graph(module):
-            try:
-                workload = ms.database.Workload.from_json([digest, module])
-                return str(ms.database.Workload(workload.mod).as_json()[0])
-            except TVM_ERRORS:
-                return None
+            return digest if _succeeds(lambda: ms.database.Workload.from_json([digest, module])) else None
     return None
 
 

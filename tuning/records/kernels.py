@@ -14,7 +14,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.schedule import SBlockRV
 
-from tuning.measuring.compare import Signature
+from tuning.measuring.kernel import Signature
 
 _REARRANGES_WEIGHTS = "meta_schedule.layout_rewrite_preproc"
 _SPATIAL = 0

@@ -1,7 +1,8 @@
 """The key of a schedule: the same for traces that make the same decisions, in memory and in a file.
 
 What MetaSchedule's postprocessors add to a trace follows from the decisions, so it is left out. TVM writes
-``true`` as 1 and 1.0 as 1 into its files, so numbers are compared as numbers.
+``true`` as 1 and 1.0 as 1 into its files, and an index map as a text of JSON, with or without white space: so
+numbers are compared as numbers, and such a text as what it says.
 """
 
 import hashlib
@@ -9,6 +10,8 @@ import json
 from typing import Any
 
 import tvm
+
+from tuning.records import lines
 
 _POSTPROCESSORS = "EnterPostproc"
 
@@ -27,7 +30,7 @@ def line_key(trace: list[Any]) -> str:
 
 
 def _digest(trace: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(_plain(trace)).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(_plain(trace), sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _plain(value: Any) -> Any:
@@ -35,6 +38,10 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in value]
     if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
         return int(value)
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, str) and value.startswith("{"):
+        return _plain(lines.parse(value)) or value
     return value
 
 

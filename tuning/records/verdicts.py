@@ -113,7 +113,8 @@ class Verdicts:
 
     def banned(self, workload: ms.database.Workload) -> frozenset[str]:
         """Return the trace keys of a workload's schedules that are wrong."""
-        return frozenset(trace for digest, trace in self.bans if digest == hash_of(workload))
+        wanted = hash_of(workload)
+        return frozenset(trace for digest, trace in self.bans if digest == wanted)
 
     def is_banned(self, key: Key) -> bool:
         """Tell whether a schedule is wrong."""

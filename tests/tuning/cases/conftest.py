@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import tvm
 from tvm.s_tir import meta_schedule as ms
+from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
 
 import targets
 from tuning.prepare import prepare
@@ -15,11 +16,18 @@ from tuning.searching.search import Search, cost_model
 Fill = Callable[[Path, tvm.IRModule, int], dict[str, list[ms.database.TuningRecord]]]
 
 
+def unlike_first(candidates: list[MeasureCandidate]) -> list[MeasureCandidate]:
+    """Put the first candidate of each layout in front."""
+    layouts = [str(each.args_info) for each in candidates]
+    repeated = [layout in layouts[:place] for place, layout in enumerate(layouts)]
+    return [each for _, each in sorted(zip(repeated, candidates, strict=True), key=lambda pair: pair[0])]
+
+
 @pytest.fixture(scope="session")
 def fill(host: targets.TargetInfo) -> Fill:
     """Write up to so many records of each of a network's tasks; they take 1 ms, 2 ms and so on.
 
-    Returns the records by the names of their tasks, the best first.
+    Returns the records by the names of their tasks, the best first. The first ones differ in their layouts.
     """
 
     def filled(base: Path, module: tvm.IRModule, size: int) -> dict[str, list[ms.database.TuningRecord]]:
@@ -37,7 +45,7 @@ def fill(host: targets.TargetInfo) -> Fill:
                     ms.database.TuningRecord(
                         each.sch.trace, workload, [0.001 * place], target, each.args_info
                     )
-                    for place, each in enumerate(search.candidates(size, set()), start=1)
+                    for place, each in enumerate(unlike_first(search.candidates(size, set())), start=1)
                 ]
                 for record in records[task.task_name]:
                     database.commit_tuning_record(record)

@@ -72,7 +72,7 @@ class Found:
 @pytest.fixture(scope="module")
 def convolutions(net, fill, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list]:
     base = tmp_path_factory.mktemp("database")
-    records = fill(base, net.module, 8)
+    records = fill(base, net.module, 16)
     (name,) = [each for each in records if "conv2d" in each]
     return base, records[name]
 

@@ -32,6 +32,14 @@ def test_a_candidate_has_the_key_of_its_record(host: targets.TargetInfo, functio
     assert keys.trace_key(schedule.trace) == keys.trace_key(again.trace)
 
 
+def test_an_index_map_is_the_same_however_its_text_is_set() -> None:
+    spaced, tight = '{\n  "nodes": [1, true]\n}', '{"nodes":[1,1]}'
+    key = keys.line_key([[["TransformLayout", ["b0", spaced], [0, 1], []]], []])
+    assert key == keys.line_key([[["TransformLayout", ["b0", tight], [0, 1], []]], []])
+    assert key != keys.line_key([[["TransformLayout", ["b0", '{"nodes":[2,1]}'], [0, 1], []]], []])
+    assert key != keys.line_key([[["TransformLayout", ["b0", "{not JSON"], [0, 1], []]], []])
+
+
 @pytest.mark.parametrize("change", [["Split", ["l0", "None", 16], [1, 0], ["l1"]], ["Parallel", [], [], []]])
 def test_another_step_is_another_key(change: list) -> None:
     steps = [["Split", ["l0", "None", 8], [1, 0], ["l1"]]]

@@ -15,7 +15,7 @@ from tuning.records.verdicts import Judgement, Verdict
 
 RIGHT = Verdict(Judgement.RIGHT, 1e-7, 1e-5)
 WRONG = Verdict(Judgement.WRONG, 0.5, 1e-5)
-SLOW = Verdict(Judgement.NOT_COMPARED, detail="the untuned function: took longer than 60 s")
+SLOW = Verdict(Judgement.NOT_COMPARED, detail="the untuned function took longer than 60 s")
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_a_line_says_what_was_found_in_words(folder: Path, records: list[ms.data
     said = json.loads(line)
     assert (said["verdict"], said["difference"], said["tolerance"]) == ("wrong", 0.5, 1e-5)
     assert str(WRONG) == "wrong: differs by 0.5, allowed are 1e-05"
-    assert str(SLOW) == "not compared: the untuned function: took longer than 60 s"
+    assert str(SLOW) == "not compared: the untuned function took longer than 60 s"
 
 
 def test_a_place_that_cannot_be_written_is_told(
