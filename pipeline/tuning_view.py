@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from pipeline.report.session_tables import STAGES
 from pipeline.report.tables import NOTHING, duration, milliseconds, printable
 
 if TYPE_CHECKING:
@@ -147,7 +148,8 @@ def _measured_on(update: "TuningProgress") -> Iterable[Text]:
 
 def _stages(update: "TuningProgress") -> Iterable[Text]:
     if update.stages and update.at:
-        shares = (f"{name} {seconds / update.at:.0%}" for name, seconds in update.stages.items())
+        known = (name for name in STAGES if name in update.stages)
+        shares = (f"{name} {update.stages[name] / update.at:.0%}" for name in known)
         yield _labelled("stages", ", ".join(shares))
 
 

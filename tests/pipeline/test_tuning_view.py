@@ -84,7 +84,7 @@ def test_tasks_without_a_time_come_last_and_show_a_dash():
 
 
 def test_stages_are_shares_of_the_time():
-    text = "\n".join(shown(state(stages={"search": 31.0, "measure": 88.0, "idle": 9.4})))
+    text = "\n".join(shown(state(stages={"idle": 9.4, "search": 31.0, "measure": 88.0})))
     assert "stages   search 31%, measure 88%, idle 9%" in text
 
 
