@@ -87,7 +87,5 @@ def teach(model: ms.CostModel, lessons: list[Lesson]) -> None:
 
 
 def _is_heavy(workload: ms.database.Workload) -> bool:
-    schedule = Schedule(workload.mod, debug_mask="none")
-    blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
-    nest = find_nest(schedule, [str(schedule.get(each).name_hint) for each in blocks])
+    nest = find_nest(Schedule(workload.mod, debug_mask="none"))
     return nest is not None and nest.channels is not None

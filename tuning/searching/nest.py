@@ -5,7 +5,7 @@ convolution in groups shares them within a group. The other axes are rows and co
 or a depthwise convolution has nothing else.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -47,10 +47,18 @@ class Nest:
         return 1 if axis is None else self.extents[axis]
 
 
-def find_nest(schedule: Schedule, names: Iterable[str]) -> Nest | None:
-    """Return the largest reduction among the blocks with these names; None if it is none that fits."""
-    blocks = [schedule.get(schedule.get_sblock(name)) for name in names]
-    sums = [block for block in blocks if _kinds(block) == {_PARALLEL, _REDUCTION} and block.init is not None]
+def blocks_of(schedule: Schedule) -> list[SBlock]:
+    """Return the blocks of a function, one for each step of its computation."""
+    return [schedule.get(each) for each in schedule.get_child_blocks(schedule.get_sblock("root"))]
+
+
+def find_nest(schedule: Schedule) -> Nest | None:
+    """Return the largest reduction of a function; None if there is none, or its output has another form."""
+    sums = [
+        block
+        for block in blocks_of(schedule)
+        if _kinds(block) == {_PARALLEL, _REDUCTION} and block.init is not None
+    ]
     if not sums:
         return None
     largest = max(sums, key=lambda block: prod(_extent(axis) for axis in block.iter_vars))

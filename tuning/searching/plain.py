@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 from tvm.ir import IRModule
 from tvm.s_tir import Schedule
-from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
 from tuning.searching.blocking import Blocking, blockings, lanes_of
-from tuning.searching.nest import Nest, find_nest
+from tuning.searching.nest import Nest, blocks_of, find_nest
 from tuning.searching.processor import Processor
+from tuning.searching.space import inlining
 
 _JOBS_PER_CORE = 16
 _LONGEST_VECTOR = 64
@@ -52,7 +52,7 @@ def plain_schedules(module: IRModule, processor: Processor, most: int) -> list[S
     """
     start = Schedule(module, debug_mask="none")
     _inline(start)
-    nest = find_nest(start, _names(start))
+    nest = find_nest(start)
     if nest is None:
         return []
     made = (_schedule(module, nest, choice, processor) for choice in _choices(nest, processor))
@@ -107,22 +107,9 @@ def _schedule(module: IRModule, nest: Nest, choice: _Choice, processor: Processo
 
 def _inline(schedule: Schedule) -> None:
     """Put elementwise functions into their readers, as MetaSchedule does."""
-    rule = ms.schedule_rule.AutoInline(
-        into_producer=False,
-        into_consumer=True,
-        inline_const_tensor=True,
-        disallow_if_then_else=True,
-        require_injective=True,
-        require_ordered=True,
-        disallow_op=["tirx.exp"],
-    )
-    for name in _names(schedule):
+    rule = inlining()
+    for name in [str(block.name_hint) for block in blocks_of(schedule)]:
         rule.apply(schedule, schedule.get_sblock(name))
-
-
-def _names(schedule: Schedule) -> list[str]:
-    blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
-    return [str(schedule.get(block).name_hint) for block in blocks]
 
 
 def _tile(schedule: Schedule, nest: Nest, choice: _Choice) -> None:

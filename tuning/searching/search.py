@@ -55,6 +55,8 @@ class Search:
         Chooses among samples.
     experience : Experience, optional
         What the database knows of functions like this one.
+    plain : int
+        How many plain schedules come first at most.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Search:
         database: ms.database.Database,
         model: ms.CostModel,
         experience: Experience | None = None,
+        plain: int = _PLAIN,
     ) -> None:
         self._module = module
         self._target = target
@@ -74,6 +77,7 @@ class Search:
         self._database = database
         self._model = model
         self._experience = experience or Experience()
+        self._most_plain = plain
 
     def candidates(self, size: int, measured: set[str]) -> list[MeasureCandidate]:
         """Return up to ``size`` candidates whose keys are not in ``measured``; none if there are none.
@@ -118,7 +122,7 @@ class Search:
     def _plain(self) -> list:
         if not self._heavy:
             return []
-        return plain_schedules(self._module, processor_of(self._target.target()), _PLAIN)
+        return plain_schedules(self._module, processor_of(self._target.target()), self._most_plain)
 
     @cached_property
     def _context(self) -> ms.TuneContext:

@@ -28,15 +28,7 @@ def generator_of(heavy: bool) -> "str | ms.SpaceGenerator":
     if heavy:
         return "post-order-apply"
     rules = [
-        ms.schedule_rule.AutoInline(
-            into_producer=False,
-            into_consumer=True,
-            inline_const_tensor=True,
-            disallow_if_then_else=True,
-            require_injective=True,
-            require_ordered=True,
-            disallow_op=["tirx.exp"],
-        ),
+        inlining(),
         ms.schedule_rule.ParallelizeVectorizeUnroll(
             max_jobs_per_core=16, max_vectorize_extent=64, unroll_max_steps=[0, 16, 64], unroll_explicit=True
         ),
@@ -52,6 +44,19 @@ def generator_of(heavy: bool) -> "str | ms.SpaceGenerator":
             ms.mutator.MutateUnroll(): 0.5,
             ms.mutator.MutateParallel(max_jobs_per_core=16): 0.5,
         },
+    )
+
+
+def inlining() -> ms.ScheduleRule:
+    """Return the rule that puts elementwise functions into their readers, as upstream has it for CPUs."""
+    return ms.schedule_rule.AutoInline(
+        into_producer=False,
+        into_consumer=True,
+        inline_const_tensor=True,
+        disallow_if_then_else=True,
+        require_injective=True,
+        require_ordered=True,
+        disallow_op=["tirx.exp"],
     )
 
 

@@ -16,6 +16,7 @@ from tvm.s_tir.schedule import LoopRV
 
 from tuning.records.database import best_seconds
 from tuning.searching.blocking import divisors_of
+from tuning.searching.nest import blocks_of
 
 Structure = tuple[tuple[str, tuple[int, ...], int], ...]
 _SAMPLE_TILE = "SamplePerfectTile"
@@ -94,8 +95,7 @@ def nearest_tiles(extent: int, wished: list[int], largest: int) -> list[int]:
 
 def _structure(module: IRModule) -> tuple[Structure, tuple[int, ...]]:
     """Return the blocks of a function with the kinds of their axes, and the extents of all axes."""
-    schedule = Schedule(module, debug_mask="none")
-    blocks = [schedule.get(each) for each in schedule.get_child_blocks(schedule.get_sblock("root"))]
+    blocks = blocks_of(Schedule(module, debug_mask="none"))
     structure = tuple(
         (str(block.name_hint), tuple(int(axis.iter_type) for axis in block.iter_vars), len(block.reads))
         for block in blocks
