@@ -62,6 +62,8 @@ class DeviceServer:
         The address that the tracker gives to clients; None if it is the one that it sees.
     say : callable
         Is told in words what happens.
+    check_seconds : float
+        How often a free device looks whether the tracker still offers it.
     """
 
     def __init__(
@@ -71,12 +73,14 @@ class DeviceServer:
         key: str,
         host: str | None,
         say: Callable[[str], None] = lambda line: None,
+        check_seconds: float = _CHECK_SECONDS,
     ) -> None:
         self._listener = listener
         self._tracker = tracker
         self._key = key
         self._host = host
         self._say = say
+        self._check_seconds = check_seconds
         self._port: int = listener.getsockname()[1]
         self._match_key: str | None = None
         self._busy = False
@@ -154,7 +158,9 @@ class DeviceServer:
         closed = asyncio.ensure_future(reader.read(1))
         changed = asyncio.ensure_future(self._changed.wait())
         try:
-            await asyncio.wait({closed, changed}, timeout=_CHECK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {closed, changed}, timeout=self._check_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
             self._changed.clear()
             if closed.done():
                 raise ConnectionError("it closed the connection")

@@ -6,7 +6,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -172,17 +171,19 @@ def request(
         If none comes free in time.
     """
     deadline = time.monotonic() + wait_seconds
+    unreachable: DeviceAway | None = None
     while True:
-        host, port, match_key = _patiently(away_seconds, lambda: _take(config, deadline, wait_seconds))
+        try:
+            host, port, match_key = _patiently(away_seconds, lambda: _take(config, deadline, wait_seconds))
+        except TuningError as error:
+            raise unreachable or error from None
         try:
             return Lease(_connected(host, port, match_key, session_seconds), f"{host}:{port}", match_key)
         except (RuntimeError, OSError) as error:
-            if time.monotonic() >= deadline:
-                raise DeviceAway(
-                    f"the device {config.key!r} at {host}:{port} does not answer ({_last_line(error)}): "
-                    "check that its server runs and that its address can be reached from here"
-                ) from None
-            time.sleep(_POLL_SECONDS)
+            unreachable = DeviceAway(
+                f"the device {config.key!r} at {host}:{port} does not answer ({_last_line(error)}): "
+                "check that its server runs and that its address can be reached from here"
+            )
 
 
 def last_end(lease: Lease) -> Ending | None:
@@ -290,19 +291,26 @@ def _within(seconds: float, function: Callable[[], Any]) -> Any:
     TimeoutError
         If it has not returned after so many seconds; a thread waits on for it then.
     """
-    result: Future[Any] = Future()
+    outcome: list[tuple[Any, Exception | None]] = []
 
     def call() -> None:
         try:
-            result.set_result(function())
+            outcome.append((function(), None))
         except Exception as error:
-            result.set_exception(error)
+            outcome.append((None, error))
 
-    threading.Thread(target=call, daemon=True).start()
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not outcome:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    value, error = outcome.pop()
     try:
-        return result.result(seconds)
-    except TimeoutError:
-        raise TimeoutError(f"no answer within {seconds:g} s") from None
+        if error is not None:
+            raise error
+        return value
+    finally:
+        del error  # whose frames hold the session, which would stay open until they are collected
 
 
 def _patiently(seconds: float, function: Callable[[], Any]) -> Any:

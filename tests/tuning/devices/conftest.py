@@ -2,8 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -49,12 +49,10 @@ def deadly(tmp_path_factory: pytest.TempPathFactory, host: targets.TargetInfo) -
     return path
 
 
-@pytest.fixture
-def own_tracker() -> Iterator[RpcConfig]:
-    """A tracker without devices."""
-    listener = listen(LOOPBACK)
+@contextmanager
+def _in_background(server: Coroutine[None, None, None]) -> Iterator[None]:
     loop = asyncio.new_event_loop()
-    serving = loop.create_task(TrackerServer(listener).run())
+    serving = loop.create_task(server)
 
     def run() -> None:
         with suppress(asyncio.CancelledError):
@@ -63,6 +61,28 @@ def own_tracker() -> Iterator[RpcConfig]:
 
     thread = threading.Thread(target=run)
     thread.start()
-    yield RpcConfig(LOOPBACK, listener.getsockname()[1], "any")
-    loop.call_soon_threadsafe(serving.cancel)
-    thread.join(30)
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(serving.cancel)
+        thread.join(30)
+
+
+@pytest.fixture
+def in_background() -> Callable[[Coroutine[None, None, None]], AbstractContextManager[None]]:
+    """Run a server in this process as long as a ``with`` block."""
+    return _in_background
+
+
+@pytest.fixture
+def own_tracker() -> Iterator[RpcConfig]:
+    """A tracker without devices."""
+    listener = listen(LOOPBACK)
+    with _in_background(TrackerServer(listener).run()):
+        yield RpcConfig(LOOPBACK, listener.getsockname()[1], "any")
+
+
+@pytest.fixture
+def free_port() -> int:
+    with listen(LOOPBACK) as listener:
+        return listener.getsockname()[1]

@@ -5,6 +5,7 @@ import select
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -49,6 +50,8 @@ def test_tracker_and_servers_that_are_killed_come_back_on_their_ports(host: targ
     with tuning.LocalSession(host) as local:
         config, before = local.rpc_config, local.process_ids
         (device,) = tracker.devices(config)
+        folder = tracker.request(config, 60, 60).remote.get_function("tvm.rpc.server.workpath")(".")
+        assert Path(folder).is_dir()
         for pid in before:
             os.kill(pid, signal.SIGKILL)
         wait_for_others(local, before)
@@ -56,6 +59,7 @@ def test_tracker_and_servers_that_are_killed_come_back_on_their_ports(host: targ
         assert lease.address == device.address
         assert local.rpc_config == config
         assert lease.remote.cpu(0).exist
+        assert not Path(folder).exists()
 
 
 def wait_for_others(local: tuning.LocalSession, before: tuple[int, ...]) -> None:
@@ -93,7 +97,9 @@ def test_leaving_by_an_exception_ends_the_processes(host: targets.TargetInfo) ->
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_the_processes_end_when_their_parent_is_killed(number: signal.Signals) -> None:
     program = (
-        "import os, sys, targets, tuning\n"
+        "import os, sys\n"
+        "sys.modules['torch'] = None\n"
+        "import targets, tuning\n"
         "from tuning.devices import tracker\n"
         "with tuning.LocalSession(targets.find('host')) as local:\n"
         "    lease = tracker.request(local.rpc_config, 60, 600)\n"

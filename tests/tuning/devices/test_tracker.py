@@ -3,6 +3,8 @@
 import socket
 import threading
 import time
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, ExitStack, suppress
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,7 +24,12 @@ from tuning.devices.protocol import (
     receive,
     receive_frame,
 )
+from tuning.devices.server import DeviceServer
 from tuning.devices.tracker import Device, DeviceAway
+from tuning.devices.tracker_server import TrackerServer
+
+Background = Callable[[Coroutine[None, None, None]], AbstractContextManager[None]]
+Serving = Callable[[tuning.RpcConfig], AbstractContextManager[None]]
 
 
 def connect(config: tuning.RpcConfig) -> socket.socket:
@@ -46,6 +53,18 @@ def register(connection: socket.socket, key: str, port: int = 7, match_key: str 
 def queue(config: tuning.RpcConfig, key: str) -> object:
     with connect(config) as connection:
         return ask(connection, TrackerCode.SUMMARY)[1]["queue_info"].get(key)
+
+
+@pytest.fixture
+def serving(in_background: Background) -> Serving:
+    """Run a server in this process, which is for registering only."""
+
+    def run(config: tuning.RpcConfig) -> AbstractContextManager[None]:
+        address = (config.host, config.port)
+        server = DeviceServer(listen(LOOPBACK), address, config.key, LOOPBACK, check_seconds=0.05)
+        return in_background(server.run())
+
+    return run
 
 
 def test_a_device_is_handed_out_once(own_tracker: tuning.RpcConfig) -> None:
@@ -85,7 +104,7 @@ def test_a_device_that_does_not_answer_is_told_in_time(own_tracker: tuning.RpcCo
     with connect(own_tracker) as device:
         register(device, "any", port=1)
         with pytest.raises(DeviceAway, match=r"'any' at 127\.0\.0\.1:1 does not answer .*: check that"):
-            tracker.request(own_tracker, 0, 5)
+            tracker.request(own_tracker, 0.5, 5)
 
 
 def test_a_key_is_waited_for_as_long_as_the_caller_says(own_tracker: tuning.RpcConfig) -> None:
@@ -98,19 +117,21 @@ def test_a_key_is_waited_for_as_long_as_the_caller_says(own_tracker: tuning.RpcC
         tracker.require_device(tuning.RpcConfig(own_tracker.host, own_tracker.port, "none"), 0.2)
 
 
-def test_a_tracker_is_waited_for_as_long_as_the_caller_says() -> None:
-    listener = listen(LOOPBACK)
-    port = listener.getsockname()[1]
-    listener.close()
-    config = tuning.RpcConfig(LOOPBACK, port, "any")
+def test_a_tracker_is_waited_for_as_long_as_the_caller_says(
+    free_port: int, in_background: Background
+) -> None:
+    config = tuning.RpcConfig(LOOPBACK, free_port, "any")
     with pytest.raises(DeviceAway, match=r"no tracker answers at 127\.0\.0\.1"):
         tracker.devices(config, away_seconds=0.2)
-    stock: list[Tracker] = []
-    late = threading.Timer(0.2, lambda: stock.append(Tracker(LOOPBACK, port, port + 1, silent=True)))
-    late.start()
-    assert tracker.devices(config, away_seconds=60) == ()
-    late.join()
-    stock[0].terminate()
+    with ExitStack() as stack:
+
+        def start() -> None:
+            stack.enter_context(in_background(TrackerServer(listen(LOOPBACK, free_port)).run()))
+
+        late = threading.Timer(0.2, start)
+        late.start()
+        assert tracker.devices(config, away_seconds=60) == ()
+        late.join()
 
 
 def test_what_is_no_tracker_is_told() -> None:
@@ -138,7 +159,7 @@ def test_what_is_no_tracker_is_told() -> None:
     )
 )
 def test_no_words_of_a_stranger_end_the_tracker(own_tracker: tuning.RpcConfig, words: bytes) -> None:
-    with connect(own_tracker) as stranger:
+    with connect(own_tracker) as stranger, suppress(OSError):
         stranger.sendall(words)
         stranger.shutdown(socket.SHUT_WR)
         while stranger.recv(4096):
@@ -163,6 +184,27 @@ def test_a_server_of_tvm_is_handed_out_and_does_not_tell(own_tracker: tuning.Rpc
             pass
     finally:
         stock.terminate()
+
+
+def test_our_server_at_a_tracker_of_tvm(free_port: int, serving: Serving) -> None:
+    stock = Tracker(LOOPBACK, free_port, free_port + 1, silent=True)
+    config = tuning.RpcConfig(LOOPBACK, free_port, "any")
+    try:
+        with serving(config):
+            tracker.wait_for_device(config, 60)
+            (device,) = tracker.devices(config)
+            assert (device.key, device.free) == ("any", None)
+            assert tracker.served_keys(config) == {"any": 1}
+    finally:
+        stock.terminate()
+
+
+def test_an_offer_that_nobody_uses_is_made_anew(own_tracker: tuning.RpcConfig, serving: Serving) -> None:
+    with serving(own_tracker), connect(own_tracker) as client:
+        tracker.wait_for_device(own_tracker, 60)
+        _, (*_, first) = ask(client, TrackerCode.REQUEST, "any", "", 1)
+        _, (*_, second) = ask(client, TrackerCode.REQUEST, "any", "", 1)
+        assert first != second
 
 
 def test_a_device_in_use_is_told_in_time(session: tuning.LocalSession) -> None:
