@@ -54,6 +54,7 @@ def make_builder(target: TargetInfo, where: str | None) -> Builder:
 def _is_scheduler(where: str) -> bool:
     try:
         address = urlsplit(where)
-        return address.scheme in _SCHEDULERS and bool(address.hostname) and bool(address.port)
+        complete = bool(address.hostname) and bool(address.port)
+        return complete and address.scheme in _SCHEDULERS and where.split() == [where]
     except ValueError:
         return False

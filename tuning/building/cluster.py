@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tvm
 from tvm.ir import IRModule
@@ -22,7 +22,7 @@ from tvm.ir import IRModule
 from targets import TargetInfo
 from tuning.building.built import Built
 from tuning.building.candidate import LIBRARY, Recipe
-from tuning.building.cluster_connection import ANSWER_SECONDS, connect
+from tuning.building.cluster_connection import ANSWER_SECONDS, connect, in_one_line
 from tuning.building.cluster_worker import Shipped, Terms, build_on_worker, versions
 from tuning.building.limits import BUILD_SECONDS, MEMORY_BYTES
 from tuning.errors import TuningError
@@ -60,8 +60,10 @@ class ClusterBuilder:
         A build that takes longer is ended.
     memory_bytes : int
         A build whose process holds more is ended.
+    connect_seconds : float
+        How long to wait for the scheduler to answer, and for its first worker.
     patience_seconds : float
-        How long to wait for the scheduler to answer, and for a worker when there is none.
+        How long to wait for a worker when all are gone.
 
     Raises
     ------
@@ -75,12 +77,13 @@ class ClusterBuilder:
         target: TargetInfo,
         seconds: float = BUILD_SECONDS,
         memory_bytes: int = MEMORY_BYTES,
+        connect_seconds: float = 15.0,
         patience_seconds: float = 60.0,
     ) -> None:
         self._address = address
         self._patience_seconds = patience_seconds
         self._terms = Terms(Recipe.of(target, target.compiler), seconds, memory_bytes, versions())
-        self._client = connect(address, target, patience_seconds)
+        self._client = connect(address, target, connect_seconds)
         self._folder = Path(tempfile.mkdtemp(prefix="deeprebirth-build-"))
         self._numbers = count()
         self._pending: dict[int, _Sent] = {}
@@ -130,7 +133,7 @@ class ClusterBuilder:
         try:
             sent.remote = self._client.submit(build_on_worker, sent.module, self._terms, pure=False)
         except (OSError, RuntimeError) as error:
-            self._give_up(f"lost the Dask scheduler {self._address} ({error})")
+            self._give_up(f"lost the Dask scheduler {self._address} ({in_one_line(error)})")
             return
         sent.remote.add_done_callback(partial(self._arrived, number))
 
@@ -160,7 +163,7 @@ class ClusterBuilder:
             why = Failure(Cause.CRASHED, "each Dask worker that built it was lost")
             self._settle(number, Built(None, why))
         else:
-            self._give_up(f"the Dask cluster {self._address} cannot build: {_in_one_line(error)}")
+            self._give_up(f"the Dask cluster {self._address} cannot build: {in_one_line(error)}")
 
     def _unpacked(self, number: int, shipped: Shipped) -> Built:
         if shipped.library is None:
@@ -183,7 +186,7 @@ class ClusterBuilder:
             try:
                 self._slots = sum(self._threads().values())
             except (OSError, RuntimeError) as error:
-                self._give_up(f"lost the Dask scheduler {self._address} ({_in_one_line(error)})")
+                self._give_up(f"lost the Dask scheduler {self._address} ({in_one_line(error)})")
                 return
             now = time.monotonic()
             staffed = now if self._slots else staffed
@@ -210,7 +213,3 @@ class ClusterBuilder:
                 sent.future.cancel()
             if sent.future.set_running_or_notify_cancel():
                 sent.future.set_exception(error)
-
-
-def _in_one_line(error: Any) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

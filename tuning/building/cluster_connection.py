@@ -4,6 +4,7 @@ The questions to the workers are functions of the standard library, so that a wo
 answer them too.
 """
 
+import asyncio
 import shutil
 from collections.abc import Callable
 from importlib import metadata
@@ -64,12 +65,24 @@ def _client(address: str, wait_seconds: float) -> "Client":
             "run python -m pip install 'deeprebirth[cluster]'"
         ) from None
     try:
+        asyncio.run(_greet(address, wait_seconds))
         return Client(address, timeout=wait_seconds, set_as_default=False, name="deeprebirth")
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:
         raise TuningError(
-            f"no Dask scheduler answers at {address} ({_in_one_line(error)}): "
+            f"no Dask scheduler answers at {address} ({in_one_line(error)}): "
             f"start one with `dask scheduler`, or check the address"
         ) from None
+
+
+async def _greet(address: str, seconds: float) -> None:
+    """Exchange the greetings of Dask's protocol: ``Client`` waits for them without a bound."""
+    from distributed import Security
+    from distributed.comm import connect
+
+    security = Security().get_connection_args("client")
+    async with asyncio.timeout(seconds):
+        connection = await connect(address, timeout=seconds, **security)
+        await connection.close()
 
 
 def _workers(client: "Client", address: str, wait_seconds: float) -> list[str]:
@@ -108,5 +121,6 @@ def _check_version(worker: str, package: str, wanted: str, found: Any) -> None:
         )
 
 
-def _in_one_line(error: Exception) -> str:
+def in_one_line(error: Exception) -> str:
+    """Return an error's message without its line breaks, or its name if it has none."""
     return " ".join(str(error).split()) or type(error).__name__

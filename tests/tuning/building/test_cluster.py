@@ -79,7 +79,7 @@ def gated(tmp_path: Path, host: targets.TargetInfo) -> targets.TargetInfo:
 def test_nothing_but_time_is_lost_with_a_worker(
     cluster: distributed.LocalCluster, gated: targets.TargetInfo, tmp_path: Path, host: targets.TargetInfo
 ) -> None:
-    builder = ClusterBuilder(cluster.scheduler_address, gated, seconds=LIMIT)
+    builder = ClusterBuilder(cluster.scheduler_address, gated, seconds=LIMIT, connect_seconds=LIMIT)
     local = LocalBuilder(host, workers=1)
     with distributed.Client(cluster.scheduler_address, set_as_default=False) as observer:
         pids = observer.run(os.getpid)
@@ -112,7 +112,9 @@ def test_a_crash_a_time_out_and_an_error_cost_their_candidates_and_no_worker(
     )
     compiler.chmod(0o755)
     (tmp_path / "made").mkdir()
-    builder = ClusterBuilder(cluster.scheduler_address, replace(host, compiler=str(compiler)), seconds=6)
+    builder = ClusterBuilder(
+        cluster.scheduler_address, replace(host, compiler=str(compiler)), seconds=6, connect_seconds=LIMIT
+    )
     built = [builder.submit(scaled(3)).result(LIMIT) for _ in range(4)]
     assert [each.failure and each.failure.cause for each in built] == [
         Cause.BUILD_FAILED,
@@ -129,7 +131,7 @@ def test_a_crash_a_time_out_and_an_error_cost_their_candidates_and_no_worker(
 def test_what_was_not_built_is_cancelled_on_close(
     cluster: distributed.LocalCluster, gated: targets.TargetInfo
 ) -> None:
-    builder = ClusterBuilder(cluster.scheduler_address, gated, seconds=1)
+    builder = ClusterBuilder(cluster.scheduler_address, gated, seconds=1, connect_seconds=LIMIT)
     futures = [builder.submit(scaled(factor)) for factor in range(5)]
     builder.close()
     assert all(future.cancelled() for future in futures)
@@ -141,4 +143,4 @@ def test_a_worker_without_the_targets_compiler_is_told(
 ) -> None:
     lacking = replace(host, compiler="moon-g++", compiler_package="g++-moon")
     with pytest.raises(TuningError, match=r"lacks the compiler moon-g\+\+: install the package g\+\+-moon"):
-        ClusterBuilder(cluster.scheduler_address, lacking)
+        ClusterBuilder(cluster.scheduler_address, lacking, connect_seconds=LIMIT)
