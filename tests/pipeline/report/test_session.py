@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +16,7 @@ from pipeline.report.session import report_of
 from pipeline.report.session_chart import session_charts
 from pipeline.report.session_model import SessionFacts, SessionsReport
 from pipeline.report.session_render import html, markdown, write_sessions
-from pipeline.report.session_tables import MOST_NOTES, MOST_TASKS, headline, session_tables
+from pipeline.report.session_tables import MOST_NOTES, MOST_TASKS, STAGES, headline, session_tables
 from pipeline.report.session_terminal import print_sessions
 from tuning.failures import Cause
 from tuning.progress import (
@@ -24,6 +25,7 @@ from tuning.progress import (
     Note,
     SessionEnded,
     SessionStarted,
+    Stage,
     TaskProgress,
     Trial,
     TuningProgress,
@@ -134,6 +136,10 @@ def test_failures_devices_stages_and_notes(log: Path):
         ("4 s", "banned", "conv: a schedule computes something else"),
     )
     assert (report.sessions[0].outliers, report.sessions[0].unsteady) == (2, 1)
+
+
+def test_every_stage_has_its_column():
+    assert set(STAGES) == set(get_args(Stage))
 
 
 def test_it_says_what_it_was_measured_on(log: Path):
