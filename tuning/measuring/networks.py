@@ -7,13 +7,18 @@ from typing import Any
 
 import numpy as np
 import tvm
-from tvm import relax, rpc
+from tvm import relax
 
 from tuning.devices import tracker
 from tuning.devices.session import Session
-from tuning.devices.tracker import RpcConfig
+from tuning.devices.tracker import Lease, RpcConfig
 from tuning.errors import TuningError
+from tuning.measuring.steadiness import judge
+from tuning.measuring.transfer import send
 from tuning.workers import call
+
+RETURN_SECONDS = 20.0
+"""How long a device that is away, as it reboots for example, is waited for."""
 
 _WAIT_SECONDS = 60.0
 _GRACE_SECONDS = 30.0
@@ -48,6 +53,11 @@ class Latency:
     def p90_ms(self) -> float:
         """The time that nine of ten runs stay below, in milliseconds."""
         return float(np.percentile(self.times_ms, 90))
+
+    @property
+    def outliers(self) -> int:
+        """Runs that lie far above the others; they count in the median and the percentile."""
+        return judge(self.times_ms).outliers
 
     @property
     def runs(self) -> int:
@@ -116,11 +126,11 @@ def measure_here(
     device_type: str,
 ) -> dict[str, list[float]]:
     """Do what ``measure`` says, in this process; return milliseconds."""
-    remote = tracker.request(config, _WAIT_SECONDS, seconds).remote
-    device = remote.device(device_type, 0)
+    lease = tracker.request(config, _WAIT_SECONDS, seconds, RETURN_SECONDS)
+    device = lease.remote.device(device_type, 0)
     evaluators = {}
     for number, (name, library) in enumerate(libraries.items()):
-        machine = _upload(remote, device, f"network{number}.so", library, inputs[name])
+        machine = _upload(lease, device, f"network{number}.so", library, inputs[name])
         evaluators[name] = machine.time_evaluator("invoke_stateful", device, number=1, repeat=1)
     times: dict[str, list[float]] = {name: [] for name in libraries}
     for _ in range(rounds):
@@ -133,23 +143,23 @@ def run_here(
     config: RpcConfig, library: Library, inputs: list[np.ndarray], seconds: float, device_type: str
 ) -> list[np.ndarray]:
     """Do what ``run_remote`` says, in this process."""
-    remote = tracker.request(config, _WAIT_SECONDS, seconds).remote
-    machine = _upload(remote, remote.device(device_type, 0), "network.so", library, inputs)
+    lease = tracker.request(config, _WAIT_SECONDS, seconds, RETURN_SECONDS)
+    machine = _upload(lease, lease.remote.device(device_type, 0), "network.so", library, inputs)
     machine.invoke_stateful("main")
     outputs = machine.get_outputs("main")
     return [each.numpy() for each in (outputs if isinstance(outputs, tuple | list) else (outputs,))]
 
 
 def _upload(
-    remote: rpc.RPCSession,
+    lease: Lease,
     device: tvm.runtime.Device,
     name: str,
     library: Library,
     inputs: list[np.ndarray],
 ) -> relax.VirtualMachine:
     """Load a network on the device under a name of its own, and give it its inputs and weights."""
-    remote.upload(str(library.library), name)
-    machine = relax.VirtualMachine(remote.load_module(name), device)
+    send(lease.remote, library.library, name, lease.address, lambda line: None)
+    machine = relax.VirtualMachine(lease.remote.load_module(name), device)
     weights = tvm.runtime.load_param_dict(library.weights.read_bytes())
     tensors = [tvm.runtime.tensor(each, device) for each in inputs]
     tensors += [tvm.runtime.tensor(weights[key].numpy(), device) for key in sorted(weights, key=str)]
@@ -159,7 +169,7 @@ def _upload(
 
 def _on_device(function: Callable[..., Any], arguments: tuple[Any, ...], seconds: float) -> Any:
     """Call a function that uses the device, in a process of its own."""
-    tracker.require_device(arguments[0])
+    tracker.require_device(arguments[0], RETURN_SECONDS)
     outcome = call(function, *arguments, seconds=seconds + _WAIT_SECONDS + _GRACE_SECONDS)
     if outcome.cause is None:
         return outcome.value

@@ -249,10 +249,10 @@ class Runner:
                 return None
         return _measured(report)
 
-    def _look(self, addresses: list[str] | None, trouble: str) -> None:
+    def _look(self, addresses: list[str], trouble: str) -> None:
         """Take in which devices the tracker knows; without any for too long, candidates fail."""
         with self._lock:
-            lines = self._roster.seen(addresses or ())
+            lines = self._roster.seen(addresses)
             self._pool.resize(max(self._pool.size, self._roster.count))
             idle = not self._roster.count and not self._flying
             late = [job for job in self._waiting if idle and self._waited_too_long(job)]

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from tvm import rpc
 
+SLOWEST = 64 * 1024
+"""Bytes a second of the slowest link that is waited for."""
+
 _LEAST_SECONDS = 2.0
-_SLOWEST = 64 * 1024
 _LARGE = 4 << 20
 _TOLD_EVERY_SECONDS = 1.0
 _ACKED_AT = 120
@@ -34,8 +36,8 @@ class TransferError(Exception):
 
 
 def seconds_for(size: int) -> float:
-    """Return how long sending ``size`` bytes may take: a slow link's time, 64 KiB a second."""
-    return _LEAST_SECONDS + size / _SLOWEST
+    """Return how long sending ``size`` bytes may take: a slow link's time."""
+    return _LEAST_SECONDS + size / SLOWEST
 
 
 def send(remote: "rpc.RPCSession", path: Path, name: str, address: str, tell: Callable[[str], None]) -> None:

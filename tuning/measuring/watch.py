@@ -9,7 +9,7 @@ from tuning.errors import TuningError
 
 _EVERY_SECONDS = 1.0
 
-Look = Callable[[list[str] | None, str], None]
+Look = Callable[[list[str], str], None]
 
 
 class Watch:
@@ -20,8 +20,8 @@ class Watch:
     config : RpcConfig
         The tracker and the key.
     look : callable
-        Called with the addresses of the devices and an empty text; with no addresses and the reason in words
-        if there are none or the tracker does not answer. The first call is made before this object is there.
+        Called with the addresses of the devices and an empty text; with none and the reason in words if
+        there are none or the tracker does not answer. The first call is made before this object is there.
     """
 
     def __init__(self, config: RpcConfig, look: Look) -> None:
@@ -43,9 +43,11 @@ class Watch:
 
     def _ask(self) -> None:
         try:
-            tracker.require_device(self._config)
             devices = tracker.devices(self._config)
+            addresses = [device.address for device in devices if device.key == self._config.key]
+            if not addresses:
+                tracker.require_device(self._config)
         except TuningError as error:
-            self._look(None, str(error))
+            self._look([], str(error))
         else:
-            self._look([each.address for each in devices if each.key == self._config.key], "")
+            self._look(addresses, "")

@@ -173,7 +173,7 @@ def test_a_transfer_may_take_longer_the_larger_it_is(
     assert transfer.seconds_for(10 * SIZE) > 9 * transfer.seconds_for(SIZE) > 60
     config, link = slow
     link.stalls_after = SIZE // 2
-    monkeypatch.setattr(transfer, "_SLOWEST", 10 * SIZE)
+    monkeypatch.setattr(transfer, "SLOWEST", 10 * SIZE)
     lease = tracker.request(config, SECONDS, SECONDS)
     told = r"took longer than 2 s: \d\.\d of 5\.0 MB had arrived"
     with pytest.raises(transfer.TransferError, match=told) as error:

@@ -1,5 +1,7 @@
 """Running on the device: outputs as torch computes them, times side by side, all threads at work."""
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from tvm.script import tirx as T
 import targets
 import tuning
 from tuning.devices import tracker
+from tuning.measuring import networks
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +42,25 @@ def test_latency_is_summed_up_as_said() -> None:
     assert (latency.median_ms, latency.p90_ms, latency.runs) == (6.0, 10.0, 11)
 
 
-def test_a_key_nobody_serves_is_told(library: tuning.Library, net, session: tuning.LocalSession) -> None:
+def test_runs_far_above_the_others_are_counted() -> None:
+    assert tuning.Latency((1.0, 1.01, 0.99, 5.0, 1.02)).outliers == 1
+
+
+def test_a_key_nobody_serves_is_told(
+    library: tuning.Library, net, session: tuning.LocalSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "RETURN_SECONDS", 0.2)
     config = session.rpc_config
     remote = tuning.RemoteSession(config.host, config.port, "phone", threads=1)
     with pytest.raises(tuning.TuningError, match=r"^no device serves the key 'phone'.*: local$"):
         tuning.run_remote(remote, library, [net.image()])
+
+
+def test_a_device_that_is_away_is_waited_for(library: tuning.Library, net, host: targets.TargetInfo) -> None:
+    with tuning.LocalSession(host, threads=1) as local:
+        os.kill(local.process_ids[1], signal.SIGKILL)
+        (output,) = tuning.run_remote(local, library, [net.image(2)])
+    np.testing.assert_allclose(output, net.in_torch(net.image(2)), rtol=1e-5, atol=1e-6)
 
 
 def test_a_missing_file_is_told_in_one_line(net, session: tuning.LocalSession, tmp_path: Path) -> None:
