@@ -91,6 +91,11 @@ class Roster:
         device.level, finding = after_check(before, self._pace, seconds, time.monotonic())
         return finding, self._in_words(address, finding, seconds / before.seconds)
 
+    def check_failed(self, address: str) -> None:
+        """A device's reference could not be measured again: another candidate becomes its reference."""
+        device = self._device(address)
+        device.level = device.reference = None
+
     def measured(self, measured: Measured, sample: Sample) -> None:
         """Count a trial; the first short one of a device becomes its reference."""
         if measured.device is None:

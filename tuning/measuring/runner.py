@@ -237,6 +237,8 @@ class Runner:
                 raise TuningError(self._nobody(report.detail))
             return None
         self._served = time.monotonic()
+        if report.check_failed:
+            self._roster.check_failed(report.address)
         if report.check is not None:
             finding, line = self._roster.checked(report.address, report.check)
             if line is not None:

@@ -124,6 +124,8 @@ class Report:
         Whether the failure may be the device's fault.
     check : float or None
         Seconds that the reference took.
+    check_failed : bool
+        Whether it could not be measured.
     took : float
         Seconds that the device was busy.
     detail : str
@@ -135,6 +137,7 @@ class Report:
     failure: Failure | None = None
     suspect: bool = False
     check: float | None = None
+    check_failed: bool = False
     took: float = 0.0
     detail: str = ""
 
@@ -185,13 +188,12 @@ class _Stay:
         """Do what is to be done on this device."""
         check = self.order.checks.get(self.address)
         if check is not None and check.rest_seconds is not None:
-            time.sleep(check.rest_seconds)
-            return Report(self.address, check=self._check(check))
+            time.sleep(min(check.rest_seconds, self.order.limits.trial_seconds / 2))
+            return self._checked(check, None)
         evaluation = self._evaluate(self.order.sample, self.order.limits, self.order.best)
-        self.sent = None
         if check is None or self._left() < _CHECK_SECONDS:
             return Report(self.address, evaluation)
-        return Report(self.address, evaluation, check=self._check(check))
+        return self._checked(check, evaluation)
 
     def judge(self, error: Exception) -> tuple[Failure, bool]:
         """Return why it failed, and whether the device may be to blame."""
@@ -206,6 +208,13 @@ class _Stay:
 
     def _left(self) -> float:
         return self.order.session_seconds - self.seconds
+
+    def _checked(self, check: Check, evaluation: Evaluation | None) -> Report:
+        """Report on the reference, too; if it cannot be measured, that is no fault of the candidate's."""
+        try:
+            return Report(self.address, evaluation, check=self._check(check))
+        except Exception:
+            return Report(self.address, evaluation, check_failed=True)
 
     def _check(self, check: Check) -> float:
         """Return the shortest run of the reference; a surprising one is measured twice."""

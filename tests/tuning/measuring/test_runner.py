@@ -200,6 +200,23 @@ def test_a_throttled_device_cools_down_and_its_candidate_is_measured_again(
     assert lines[1] == f"the device {third.device} has cooled down"
 
 
+def test_a_reference_that_fails_costs_no_candidate(
+    session: tuning.LocalSession, candidate_of: CandidateOf, args_info: ArgsInfo, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    reference = candidate_of(f'if (!access("{broken}", F_OK)) abort(); usleep(1000);')
+    other = candidate_of("usleep(2000);")
+    lines: list[str] = []
+    with Runner(session.rpc_config, say=lines.append, pace=PACE) as runner:
+        assert runner.submit(reference, args_info).result(SECONDS).failure is None
+        assert runner.submit(other, args_info).result(SECONDS).failure is None
+        broken.touch()
+        measured = [runner.submit(other, args_info).result(SECONDS) for _ in range(3)]
+        assert runner.submit(reference, args_info).result(SECONDS).failure.cause is Cause.CRASHED
+    assert [each.failure for each in measured] == [None] * 3
+    assert lines == []
+
+
 def test_a_device_that_stays_hot_is_told_and_used(
     session: tuning.LocalSession, candidate_of: CandidateOf, args_info: ArgsInfo, tmp_path: Path
 ) -> None:
