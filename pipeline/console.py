@@ -35,7 +35,7 @@ class Display(Protocol):
     def stage(self, name: str) -> None:
         """Show that a stage begins and that the one before it has ended."""
 
-    def tuning_state(self, update: "TuningProgress") -> None:
+    def tuning(self, update: "TuningProgress") -> None:
         """Show how far a tuning session is."""
 
     def training(self, update: "TrainingProgress") -> None:
@@ -72,9 +72,9 @@ class Progress:
         """Tell that a stage begins and that the one before it has ended."""
         self._display.stage(printable(name))
 
-    def tuning_state(self, update: "TuningProgress") -> None:
+    def tuning(self, update: "TuningProgress") -> None:
         """Tell how far a tuning session is."""
-        self._display.tuning_state(update)
+        self._display.tuning(update)
 
     def training(self, update: "TrainingProgress") -> None:
         """Tell how far retraining is."""
@@ -101,7 +101,7 @@ class Silence:
     def stage(self, name: str) -> None:
         """Show nothing."""
 
-    def tuning_state(self, update: "TuningProgress") -> None:
+    def tuning(self, update: "TuningProgress") -> None:
         """Show nothing."""
 
     def training(self, update: "TrainingProgress") -> None:
@@ -127,7 +127,7 @@ class PlainLines:
         self._last = (-1, -1)
         self._print(name)
 
-    def tuning_state(self, update: "TuningProgress") -> None:
+    def tuning(self, update: "TuningProgress") -> None:
         """Print a line if enough of the budget was spent since the last one, or else each minute."""
         share = share_done(update)
         done = int(update.at / 60) if share is None else int(LINES * share)
@@ -178,7 +178,7 @@ class LiveDisplay:
         self._stage, self._since, self._state = name, time.monotonic(), None
         self._tuning, self._fall = None, Fall()
 
-    def tuning_state(self, update: "TuningProgress") -> None:
+    def tuning(self, update: "TuningProgress") -> None:
         """Show the newest state of a tuning session."""
         self._tuning = update
         if update.best_ms is not None:

@@ -210,7 +210,7 @@ def tune_module(
         def take(line: Line) -> None:
             log.write(line)
             if isinstance(line, TuningProgress):
-                shown.tuning_state(line)
+                shown.tuning(line)
 
         budget = Budget(how.trials, how.seconds)
         result = run(

@@ -27,7 +27,7 @@ def state(
 
 def tune(progress: Progress, total: int = 400):
     for done in range(total + 1):
-        progress.tuning_state(state(done, total))
+        progress.tuning(state(done, total))
 
 
 def test_plain_lines_are_few():
@@ -53,7 +53,7 @@ def test_plain_lines_of_a_session_with_a_time_budget_are_few(left, lines: int):
     console = plain()
     with Progress(console=console) as progress:
         for second in range(601):
-            progress.tuning_state(state(second, None, seconds_left=left(second)))
+            progress.tuning(state(second, None, seconds_left=left(second)))
     assert len(console.file.getvalue().splitlines()) == lines
 
 
@@ -65,7 +65,7 @@ def test_the_live_view_of_a_session_fits_the_terminal(width: int, height: int):
     with Progress(console=console) as progress:
         for number in range(12):
             progress.stage(f"stage {number}")
-        progress.tuning_state(state(100))
+        progress.tuning(state(100))
     shown = console.file.getvalue().rpartition("\x1b[2K")[2]
     assert "100"[: width - 3] in shown
     assert shown.count("\n") <= height
@@ -75,7 +75,7 @@ def test_a_new_stage_begins_without_the_state_of_the_last_one():
     console = Console(file=io.StringIO(), force_terminal=True, width=100, _environ={"TERM": "xterm"})
     with Progress(console=console) as progress:
         progress.stage("tune")
-        progress.tuning_state(state(100))
+        progress.tuning(state(100))
         progress.stage("compile")
     assert "of 400 trials" not in console.file.getvalue().rpartition("compile")[2]
 
@@ -83,14 +83,14 @@ def test_a_new_stage_begins_without_the_state_of_the_last_one():
 def test_what_is_not_known_is_said_so():
     console = plain()
     with Progress(console=console) as progress:
-        progress.tuning_state(state(0, best_ms=None, seconds_left=None))
+        progress.tuning(state(0, best_ms=None, seconds_left=None))
     assert console.file.getvalue().endswith("0 of 400 trials, no time yet, time left unknown\n")
 
 
 def test_no_trials_at_all():
     console = plain()
     with Progress(console=console) as progress:
-        progress.tuning_state(state(0, 0))
+        progress.tuning(state(0, 0))
     assert "0 of 0 trials" in console.file.getvalue()
 
 
@@ -151,7 +151,7 @@ def test_names_are_neither_markup_nor_control_codes():
     console = plain()
     with Progress(console=console) as progress:
         progress.stage("import [bold]x[/]\x1b[2J\nnext")
-        progress.tuning_state(state(0, name="[/]" + "y" * 200))
+        progress.tuning(state(0, name="[/]" + "y" * 200))
     first, second = console.file.getvalue().splitlines()
     assert first == "import [bold]x[/] [2J next"
     assert "[/]yyy" in second
@@ -165,7 +165,7 @@ def test_terminal_shows_stages_task_trials_best_and_time_left():
     with Progress(console=console) as progress:
         progress.stage("import")
         progress.stage("tune")
-        progress.tuning_state(state(100, best_ms=0.5, seconds_left=75))
+        progress.tuning(state(100, best_ms=0.5, seconds_left=75))
     last = console.file.getvalue().rpartition("\x1b[2K")[2]
     for shown in (
         "import",
@@ -203,7 +203,7 @@ def test_default_is_standard_error(capsys: pytest.CaptureFixture[str]):
 def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]):
     with Progress(quiet=True) as progress:
         progress.stage("import")
-        progress.tuning_state(state(3))
+        progress.tuning(state(3))
         progress.training(learning(0, 0))
         progress.say("nothing")
     assert capsys.readouterr() == ("", "")
@@ -216,6 +216,6 @@ def test_a_terminal_without_unicode_gets_plain_lines():
     )
     with Progress(console=console) as progress:
         progress.stage("tune")
-        progress.tuning_state(state(0, name="y" * 200))
+        progress.tuning(state(0, name="y" * 200))
     console.file.flush()
     assert raw.getvalue().splitlines()[0] == b"tune"

@@ -45,7 +45,7 @@ class Stages(Progress):
     def stage(self, name: str) -> None:
         self.stages.append(name)
 
-    def tuning_state(self, update) -> None:
+    def tuning(self, update) -> None:
         self.trials.append(update.trials_done)
 
 

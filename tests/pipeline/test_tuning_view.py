@@ -227,6 +227,6 @@ def test_a_flood_of_states_is_drawn_four_times_a_second_at_most():
     with display.shown() as live:
         drawn = console.file.getvalue().count("\x1b[?25l")
         for done in range(5000):
-            display.tuning_state(state(trials_done=done))
+            display.tuning(state(trials_done=done))
         assert live.refresh_per_second == 4
     assert console.file.getvalue().count("trials,") <= drawn + 4 * 60
