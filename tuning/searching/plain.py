@@ -1,4 +1,4 @@
-"""Plain schedules: what an engineer would write for a convolution or a matrix product, without search.
+"""Plain schedules: what an engineer would write for a convolution, a product or a pool, without search.
 
 Two of them, by the axis that goes into vectors. *Channels*: the vectors hold output channels; sums are kept
 in a layout with the channels innermost, weights are rearranged when the network is built, and each input is

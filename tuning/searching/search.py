@@ -3,14 +3,17 @@
 The first candidates need no search: the plain schedules of the function, and the best ones of functions
 that are alike, moved to its sizes. Then MetaSchedule's evolutionary search goes on from what was measured.
 Applying a trace and reading its features takes about twenty milliseconds, so upstream's population of 512
-over four generations takes a minute for a round of sixteen; here it is smaller.
+over four generations takes a minute for a round of sixteen; here it is smaller. A function without weights
+has a space of a few schedules, which are tried before the plain ones.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from itertools import chain, zip_longest
 
 from tvm.ir import IRModule
+from tvm.s_tir import Schedule
 from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.meta_schedule.runner import RunnerResult
 from tvm.s_tir.meta_schedule.search_strategy import EvolutionarySearch, MeasureCandidate
@@ -18,13 +21,13 @@ from tvm.s_tir.meta_schedule.search_strategy import EvolutionarySearch, MeasureC
 from targets import TargetInfo
 from tuning.records.database import trace_key
 from tuning.searching.budget import ROUND
-from tuning.searching.lessons import Lesson, cost_model, lesson_of, lessons_of, teach
+from tuning.searching.lessons import Lesson, cost_model, lesson_of
 from tuning.searching.plain import plain_schedules
 from tuning.searching.processor import processor_of
 from tuning.searching.space import TVM_ERRORS, replay, tune_context
 from tuning.searching.transfer import Experience, snapped
 
-__all__ = ["Experience", "Lesson", "Search", "cost_model", "lessons_of", "teach"]
+__all__ = ["Search", "cost_model"]
 
 _POPULATION = {True: 48, False: 8}
 _GENERATIONS = {True: 2, False: 1}
@@ -91,14 +94,15 @@ class Search:
         measured : set of str
             Keys of what was measured or is under way.
         """
-        try:
-            first = _fresh(self._first, measured, size)
-            if len(first) == size:
-                return list(first.values())
-            sampled = self._context.generate_measure_candidates() or []
-        except TVM_ERRORS:
-            return []
-        return [*first.values(), *_fresh(sampled, {*measured, *first}, size - len(first)).values()]
+        found: dict[str, MeasureCandidate] = {}
+        with suppress(*TVM_ERRORS):
+            for candidate in self._in_order():
+                key = trace_key(candidate.sch.trace)
+                if key not in measured:
+                    found.setdefault(key, candidate)
+                if len(found) == size:
+                    break
+        return list(found.values())
 
     def learn(self, candidates: list[MeasureCandidate], results: list[RunnerResult]) -> None:
         """Take in what measuring candidates gave."""
@@ -109,9 +113,17 @@ class Search:
         """Return what the cost model can learn from the best of the records that earlier runs left."""
         return lesson_of(self._context, records, _RECALLED) if self._heavy else None
 
+    def _in_order(self) -> Iterator[MeasureCandidate]:
+        """Yield those that need no search, then what it finds; without weights the other way round."""
+        if self._heavy:
+            yield from self._ready
+        yield from self._context.generate_measure_candidates() or []
+        if not self._heavy:
+            yield from self._ready
+
     @cached_property
-    def _first(self) -> list[MeasureCandidate]:
-        """The candidates that need no search: plain ones and those of functions alike, in turns."""
+    def _ready(self) -> list[MeasureCandidate]:
+        """The plain candidates and those of functions alike, in turns."""
         plain = [replay(self._module, each.trace, self._context) for each in self._plain]
         records = self._experience.records_like(self._module, _ALIKE)
         alike = [replay(self._module, each.trace, self._context, snapped) for each in records]
@@ -119,9 +131,7 @@ class Search:
         return [each for each in in_turns if each is not None]
 
     @cached_property
-    def _plain(self) -> list:
-        if not self._heavy:
-            return []
+    def _plain(self) -> list[Schedule]:
         return plain_schedules(self._module, processor_of(self._target.target()), self._most_plain)
 
     @cached_property
@@ -134,18 +144,6 @@ class Search:
         context = tune_context(
             self._module, self._target.target(), self._heavy, strategy, self._seed, self._target.threads
         )
-        spaces = [*context.generate_design_space(), *self._plain[:1]]
+        spaces = [*context.generate_design_space(), *(self._plain[:1] if self._heavy else [])]
         context.pre_tuning(_MANY_TRIALS, ROUND, spaces, self._database, self._model)
         return context
-
-
-def _fresh(candidates: Iterable[MeasureCandidate], known: set[str], most: int) -> dict[str, MeasureCandidate]:
-    """Return the first candidates that are not known, by their keys."""
-    found: dict[str, MeasureCandidate] = {}
-    for candidate in candidates:
-        if len(found) == most:
-            break
-        key = trace_key(candidate.sch.trace)
-        if key not in known:
-            found.setdefault(key, candidate)
-    return found

@@ -1,6 +1,8 @@
 """The search gives new candidates each time, in whatever order the results come."""
 
+import numpy as np
 import pytest
+import torch
 from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.meta_schedule.runner import RunnerResult
 from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
@@ -75,11 +77,20 @@ def test_a_search_whose_trials_all_fail_goes_on(trials: Trials) -> None:
     assert trials.ask(4)
 
 
-def test_a_small_space_ends(host: targets.TargetInfo, light_task) -> None:
+def test_without_weights_plain_schedules_come_after_the_small_space_and_then_it_ends(
+    host: targets.TargetInfo, light_task, computed
+) -> None:
     trials = Trials(light_task, host, heavy=False)
-    found = [len(trials.ask(8)) for _ in range(4)]
-    assert found[0] >= 1
-    assert found[-1] == 0
+    plain = plain_schedules(light_task, processor_of(host.target()), 4)
+    keys = [trace_key(each.trace.simplified(remove_postproc=True)) for each in plain]
+    found = trials.ask(16)
+    assert [trace_key(each.sch.trace) for each in found][-len(keys) :] == keys
+    assert len(found) > len(keys) > 0
+    image = np.random.default_rng(0).standard_normal((1, 8, 12, 12)).astype("float32")
+    wanted = torch.nn.functional.max_pool2d(torch.from_numpy(image), 3, 2, 1).numpy()
+    for each in found[0], *found[-len(keys) :]:
+        np.testing.assert_array_equal(computed(each.sch.mod, [image], wanted.shape), wanted)
+    assert [len(trials.ask(8)) for _ in range(4)][-1] == 0
 
 
 def test_one_that_was_given_nothing_learns_nothing(trials: Trials) -> None:
