@@ -6,6 +6,7 @@ crash or hang; a tracker that is gone is looked for until it is back; who connec
 
 import asyncio
 import json
+import math
 import random
 import socket
 import struct
@@ -45,7 +46,7 @@ _SEND_TIME = struct.pack("ll", 5, 0)
 _LONGEST_KEY = 4096
 _ENDINGS_KEPT = 64
 _TIMEOUT = "-timeout="
-_AWAY = (OSError, EOFError, ValueError)
+_AWAY = (OSError, EOFError, TypeError, ValueError)
 
 
 class DeviceServer:
@@ -255,8 +256,16 @@ async def _send(connection: socket.socket, data: bytes) -> None:
 
 
 def _time_limit(words: list[str]) -> float | None:
-    """Return the seconds that a client gives its session; None if it gives no limit."""
+    """Return the seconds that a client gives its session; None if it gives no limit.
+
+    Raises
+    ------
+    ValueError
+        If they are no number.
+    """
     given = [float(word.removeprefix(_TIMEOUT)) for word in words if word.startswith(_TIMEOUT)]
+    if any(math.isnan(seconds) for seconds in given):
+        raise ValueError("its time limit is no number")
     return given[-1] if given else None
 
 

@@ -152,7 +152,7 @@ class LocalSession:
             port = self._listeners[0].getsockname()[1]
             self._config = RpcConfig(LOOPBACK, port, self._key)
             self._supervisor = Supervisor(self._programs(str(port)))
-            tracker.wait_for_device(self._config, _START_SECONDS, self._devices)
+            self._wait()
         except BaseException:
             self.close()
             raise
@@ -168,6 +168,13 @@ class LocalSession:
         for listener in self._listeners:
             listener.close()
         self._listeners = []
+
+    def _wait(self) -> None:
+        try:
+            tracker.wait_for_device(self._config, _START_SECONDS, self._devices)
+        except TuningError as error:
+            self._supervisor.check()
+            raise TuningError(f"the local RPC servers did not start in time: {error}") from None
 
     def _programs(self, port: str) -> list[Program]:
         words = [("tracker",), *[("server", LOOPBACK, port, self._key)] * self._devices]
