@@ -2,9 +2,10 @@
 
 A trial is one candidate built and measured over RPC on this machine. Both builders get the same candidates,
 the same number of workers and the same runner, in turns within one run; the search that made the candidates
-counts for neither. TVM's builder starts its workers in every round; ours starts them once in a tuning run, so
-that is done before the first turn. TVM's builder is slow, so the turns are few and small; it gets four times
-its own time-out, as a busy machine would otherwise make its builds fail.
+counts for neither, and building and measuring follow one another in both. TVM's builder starts its workers in
+every round; ours starts them once in a tuning run, so that is done before the first turn. TVM's builder is
+slow, so the turns are few and small; it gets four times its own time-out, as a busy machine would otherwise
+make its builds fail.
 
     python benchmarks/trial_rate.py [--turns N] [--batch N]
 
@@ -14,27 +15,32 @@ and what it was measured on.
 
 import argparse
 import json
+import shutil
 import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import tvm
 from networks import seeded_network
 from tvm.relax.frontend.onnx import from_onnx
 from tvm.s_tir import meta_schedule as ms
-from tvm.s_tir.meta_schedule.builder import BuilderInput, LocalBuilder
-from tvm.s_tir.meta_schedule.runner import RunnerInput
+from tvm.s_tir.meta_schedule.builder import BuilderInput
 from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
 
 import targets
 import tuning
-from tuning.building.builder import CandidateBuilder
-from tuning.measuring.runner import SessionRunner
+from tuning.building.local import LocalBuilder
+from tuning.measuring.runner import Runner
 from tuning.prepare import prepare
 from tuning.searching.search import Search, cost_model
 
 NETWORK = "inception_v1"
 STOCK_SECONDS = 120.0
+
+Build = Callable[[Sequence[MeasureCandidate]], list[Path | None]]
 
 
 @dataclass
@@ -85,45 +91,54 @@ def _batches(host: targets.TargetInfo, turns: int, size: int) -> list[list[Measu
 def _take_turns(
     host: targets.TargetInfo, session: tuning.Session, batches: list[list[MeasureCandidate]]
 ) -> dict[str, Turns]:
-    ours = CandidateBuilder(host.require_compiler(), host.threads)
-    builders = {"ours": ours, "stock": LocalBuilder(max_workers=host.threads, timeout_sec=STOCK_SECONDS)}
-    runner = SessionRunner(session.rpc_config)
-    turns = {name: Turns() for name in builders}
-    try:
-        ours.build(_inputs(batches[0][: host.threads], host.target()))
+    with ExitStack() as stack:
+        ours = stack.enter_context(closing(LocalBuilder(host)))
+        runner = stack.enter_context(Runner(session.rpc_config))
+        builds: dict[str, Build] = {"ours": _ours(ours), "stock": _stock(host, ours.slots)}
+        turns = {name: Turns() for name in builds}
+        for path in builds["ours"](batches[0][: ours.slots]):
+            _remove(path)
         for batch in batches:
-            for name, builder in builders.items():
-                _take_turn(turns[name], builder, runner, batch, host.target())
-    finally:
-        runner.close()
-        ours.close()
-    return turns
+            for name, build in builds.items():
+                _take_turn(turns[name], build, runner, batch)
+        return turns
 
 
-def _take_turn(
-    turns: Turns,
-    builder: Any,
-    runner: SessionRunner,
-    batch: list[MeasureCandidate],
-    target: tvm.target.Target,
-) -> None:
+def _ours(builder: LocalBuilder) -> Build:
+    def build(batch: Sequence[MeasureCandidate]) -> list[Path | None]:
+        futures = [builder.submit(candidate.sch.mod) for candidate in batch]
+        return [future.result().path for future in futures]
+
+    return build
+
+
+def _stock(host: targets.TargetInfo, workers: int) -> Build:
+    builder = ms.builder.LocalBuilder(max_workers=workers, timeout_sec=STOCK_SECONDS)
+    target = host.target()
+
+    def build(batch: Sequence[MeasureCandidate]) -> list[Path | None]:
+        built = builder.build([BuilderInput(candidate.sch.mod, target) for candidate in batch])
+        return [None if each.error_msg is not None else Path(str(each.artifact_path)) for each in built]
+
+    return build
+
+
+def _take_turn(turns: Turns, build: Build, runner: Runner, batch: Sequence[MeasureCandidate]) -> None:
     started = time.perf_counter()
-    built = builder.build(_inputs(batch, target))
+    paths = build(batch)
     turns.build_seconds += time.perf_counter() - started
     started = time.perf_counter()
-    for candidate, artefact in zip(batch, built, strict=True):
+    for candidate, path in zip(batch, paths, strict=True):
         turns.trials += 1
-        if artefact.error_msg is None:
-            result = runner.measure(RunnerInput(artefact.artifact_path, "cpu", candidate.args_info))
-            turns.failed += result.error_msg is not None
-            ms.utils.remove_build_dir(str(artefact.artifact_path))
-        else:
-            turns.failed += 1
+        measured = runner.submit(path, candidate.args_info).result() if path else None
+        turns.failed += measured is None or measured.failure is not None
+        _remove(path)
     turns.run_seconds += time.perf_counter() - started
 
 
-def _inputs(batch: list[MeasureCandidate], target: tvm.target.Target) -> list[BuilderInput]:
-    return [BuilderInput(candidate.sch.mod, target) for candidate in batch]
+def _remove(library: Path | None) -> None:
+    if library is not None:
+        shutil.rmtree(library.parent, ignore_errors=True)
 
 
 def _summary(host: targets.TargetInfo, turns: dict[str, Turns], batch: int) -> dict[str, Any]:
