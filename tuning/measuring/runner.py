@@ -27,7 +27,6 @@ from tuning.measuring.limits import Limits
 from tuning.measuring.measured import Measured
 from tuning.measuring.news import News, NewsDesk
 from tuning.measuring.roster import Roster
-from tuning.measuring.session_runner import SessionRunner  # noqa: F401
 from tuning.measuring.throttling import Finding, Pace
 from tuning.measuring.visit import Order, Report, Sample, visit
 from tuning.measuring.watch import Watch
