@@ -61,7 +61,9 @@ class Reference:
 
 
 class Comparer:
-    """Runs kernels on a device, each in a session of its own; ``close`` ends its worker process.
+    """Runs kernels on devices, each in a session of its own; ``close`` ends its worker processes.
+
+    Several threads may use it.
 
     Parameters
     ----------
@@ -73,6 +75,8 @@ class Comparer:
         The device ends a kernel that takes longer.
     return_seconds : float
         How long to wait for a device that went away.
+    at_once : int
+        How many kernels run at the same time: the number of devices that serve the key.
     """
 
     def __init__(
@@ -81,12 +85,13 @@ class Comparer:
         device_type: str = "cpu",
         seconds: float = RUN_SECONDS,
         return_seconds: float = RETURN_SECONDS,
+        at_once: int = 1,
     ) -> None:
         self._config = config
         self._device_type = device_type
         self._seconds = seconds
         self._return_seconds = return_seconds
-        self._pool = WorkerPool(size=1)
+        self._pool = WorkerPool(size=at_once)
 
     def reference(self, library: Path, signature: Signature, seed: int = 0) -> Reference | Verdict:
         """Run the untuned kernel; the verdict says why there is nothing to compare with.
@@ -132,7 +137,7 @@ class Comparer:
         return max(verdicts, key=lambda verdict: verdict.judgement is Judgement.WRONG)
 
     def close(self) -> None:
-        """End the worker process."""
+        """End the worker processes."""
         self._pool.close()
 
     def __enter__(self) -> Self:

@@ -34,7 +34,6 @@ __all__ = [
     "load",
     "locked",
     "readable",
-    "told",
     "trace_key",
     "writable",
 ]
@@ -62,7 +61,7 @@ def writable(base: Path, target: tvm.target.Target) -> Iterator[tuple[ms.databas
     """
     folder = directory(base, target)
     with locked(folder):
-        with told(f"cannot use the tuning database {folder}"):
+        with lines.told(f"cannot use the tuning database {folder}"):
             saving.settle(folder)
             identity.describe(folder, target)
             found = reading.read(folder, target)
@@ -78,7 +77,7 @@ def readable(base: Path | None, target: tvm.target.Target) -> Iterator[tuple[ms.
         if base is None:
             yield load(Path(copy), Sorted(verdicts.read(Path(copy)))), Cleaning()
             return
-        with told(f"cannot read the tuning database {base}"):
+        with lines.told(f"cannot read the tuning database {base}"):
             found = reading.read(directory(base, target), target)
             database = load(Path(copy), found)
             cleaning = _cleaning(base, target, found)
@@ -157,7 +156,7 @@ def locked(folder: Path) -> Iterator[None]:
     TuningError
         If it cannot be made, or another process holds its lock.
     """
-    with told(f"cannot write the tuning database {folder}"):
+    with lines.told(f"cannot write the tuning database {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / "lock", "a")  # noqa: SIM115
     with lock:
@@ -168,12 +167,3 @@ def locked(folder: Path) -> Iterator[None]:
                 f"another process is tuning with the database {folder}: wait for it, or use another one"
             ) from None
         yield
-
-
-@contextmanager
-def told(what: str) -> Iterator[None]:
-    """Tell an error of the operating system in one line."""
-    try:
-        yield
-    except OSError as error:
-        raise TuningError(f"{what}: {error.strerror or error}") from None

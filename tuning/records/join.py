@@ -15,7 +15,7 @@ import tvm
 
 from tuning.errors import TuningError
 from tuning.records import identity, lines, reading, saving, verdicts
-from tuning.records.database import load, locked, told
+from tuning.records.database import load, locked
 from tuning.records.identity import RECORDS, WORKLOADS, directory
 from tuning.records.reading import Sorted
 
@@ -84,7 +84,7 @@ def join(base: Path, sources: Sequence[Path], target: tvm.target.Target) -> Join
     folder = directory(base, target)
     with locked(folder):
         given = [_read(source, target) for source in found.folders]
-        with told(f"cannot use the tuning database {folder}"):
+        with lines.told(f"cannot use the tuning database {folder}"):
             saving.settle(folder)
             identity.describe(folder, target)
             banned = verdicts.read(folder).adopt_bans([each.verdicts for each in given])
@@ -107,7 +107,7 @@ def _find(sources: list[Path], target: tvm.target.Target) -> _Sources:
     """Find the directories whose records can be used."""
     found = _Sources()
     for source in sources:
-        with told(f"cannot read the tuning database {source}"):
+        with lines.told(f"cannot read the tuning database {source}"):
             if _is_database(source):
                 _add_directory(found, source, target)
             elif identity.databases(source):
@@ -137,7 +137,7 @@ def _add_directory(found: _Sources, folder: Path, target: tvm.target.Target) -> 
 def _read(source: Path, target: tvm.target.Target) -> Sorted:
     """Sort a source's lines; records that do not fit their functions are among the bad ones."""
     with (
-        told(f"cannot read the tuning database {source}"),
+        lines.told(f"cannot read the tuning database {source}"),
         tempfile.TemporaryDirectory(prefix="deeprebirth-join-") as copy,
     ):
         found = reading.read(source, target)

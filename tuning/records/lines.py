@@ -2,9 +2,12 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tuning.errors import TuningError
 
 
 def read(path: Path) -> list[str]:
@@ -75,6 +78,15 @@ def parse(line: str) -> Any:
 def dump(value: Any) -> str:
     """Return the shortest JSON of a value, in one line."""
     return json.dumps(value, separators=(",", ":"))
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Tell an error of the operating system in one line, as a ``TuningError``."""
+    try:
+        yield
+    except OSError as error:
+        raise TuningError(f"{what}: {error.strerror or error}") from None
 
 
 def _content(lines: Iterable[str]) -> bytes:

@@ -6,8 +6,8 @@ whatever is found later: it is never measured again and never compiled.
 """
 
 import math
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import Any
 import tvm
 from tvm.s_tir import meta_schedule as ms
 
-from tuning.errors import TuningError
 from tuning.records import lines
 from tuning.records.keys import trace_key
 
@@ -62,7 +61,7 @@ Key = tuple[str, str]
 
 
 class Verdicts:
-    """The verdicts of a directory; ``add`` writes into its file.
+    """The verdicts of a directory; ``add`` writes into its file, from several threads if need be.
 
     Attributes
     ----------
@@ -73,6 +72,7 @@ class Verdicts:
     def __init__(self, path: Path, known: dict[Key, Verdict], bad_lines: Iterable[str] = ()) -> None:
         self._path = path
         self._known = known
+        self._adding = threading.Lock()
         self.bad_lines = tuple(bad_lines)
 
     def verdict_of(self, workload: ms.database.Workload, trace: tvm.s_tir.Trace) -> Verdict | None:
@@ -88,12 +88,12 @@ class Verdicts:
             If the file cannot be written.
         """
         key = (hash_of(workload), trace_key(trace))
-        if self._known.get(key) == verdict or self.is_banned(key):
-            return
-        with _told(f"cannot write the verdicts {self._path}"):
+        with self._adding, lines.told(f"cannot write the verdicts {self._path}"):
+            if self._known.get(key) == verdict or self.is_banned(key):
+                return
             self._path.parent.mkdir(parents=True, exist_ok=True)
             lines.append(self._path, _line(key, verdict))
-        self._known[key] = verdict
+            self._known[key] = verdict
 
     def adopt_bans(self, others: "Iterable[Verdicts]") -> int:
         """Ban what others ban; return how many schedules were not banned here. The file changes as a whole.
@@ -107,7 +107,7 @@ class Verdicts:
         new = {key: verdict for key, verdict in bans.items() if not self.is_banned(key)}
         self._known |= new
         if new:
-            with _told(f"cannot write the verdicts {self._path}"):
+            with lines.told(f"cannot write the verdicts {self._path}"):
                 lines.write(self._path, [*self.lines(), *self.bad_lines])
         return len(new)
 
@@ -123,7 +123,7 @@ class Verdicts:
     @property
     def bans(self) -> dict[Key, Verdict]:
         """The schedules that are wrong."""
-        return {key: verdict for key, verdict in self._known.items() if self.is_banned(key)}
+        return {key: verdict for key, verdict in list(self._known.items()) if self.is_banned(key)}
 
     def lines(self) -> Iterator[str]:
         """Return a line for each schedule, without those that were replaced or are no verdicts."""
@@ -140,7 +140,7 @@ def read(folder: Path) -> Verdicts:
     """
     known: dict[Key, Verdict] = {}
     bad: list[str] = []
-    with _told(f"cannot read the verdicts {folder / VERDICTS}"):
+    with lines.told(f"cannot read the verdicts {folder / VERDICTS}"):
         there = lines.read(folder / VERDICTS)
     for line in there:
         entry = _entry(line)
@@ -183,12 +183,3 @@ def _entry(line: str) -> tuple[Key, Verdict] | None:
 
 def _is_amount(value: Any) -> bool:
     return value is None or (type(value) in (int, float) and math.isfinite(value) and value >= 0)
-
-
-@contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Tell an error of the operating system in one line."""
-    try:
-        yield
-    except OSError as error:
-        raise TuningError(f"{what}: {error.strerror or error}") from None

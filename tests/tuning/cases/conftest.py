@@ -25,9 +25,10 @@ def unlike_first(candidates: list[MeasureCandidate]) -> list[MeasureCandidate]:
 
 @pytest.fixture(scope="session")
 def fill(host: targets.TargetInfo) -> Fill:
-    """Write up to so many records of each of a network's tasks; they take 1 ms, 2 ms and so on.
+    """Write up to so many records of a network's convolutions, and one of each other task.
 
-    Returns the records by the names of their tasks, the best first. The first ones differ in their layouts.
+    They take 1 ms, 2 ms and so on. Returns the records by the names of their tasks, the best first; those in
+    front differ in their layouts.
     """
 
     def filled(base: Path, module: tvm.IRModule, size: int) -> dict[str, list[ms.database.TuningRecord]]:
@@ -41,11 +42,12 @@ def fill(host: targets.TargetInfo) -> Fill:
                 workload = database.commit_workload(task.dispatched[0])
                 heavy = "conv" in task.task_name
                 search = Search(task.dispatched[0], host, 1, heavy, database, cost_model(host))
+                found = search.candidates(size if heavy else 1, set())
                 records[task.task_name] = [
                     ms.database.TuningRecord(
                         each.sch.trace, workload, [0.001 * place], target, each.args_info
                     )
-                    for place, each in enumerate(unlike_first(search.candidates(size, set())), start=1)
+                    for place, each in enumerate(unlike_first(found), start=1)
                 ]
                 for record in records[task.task_name]:
                     database.commit_tuning_record(record)

@@ -242,13 +242,3 @@ def test_integers_have_to_be_equal() -> None:
     expected = np.asarray([1000, -7], "int32")
     assert judge([expected.copy()], reference_of(expected, 0.0)).judgement is Judgement.RIGHT
     assert judge([expected + 1], reference_of(expected, 0.0)).judgement is Judgement.WRONG
-
-
-@settings(deadline=None)
-@given(dtype=st.sampled_from(["float16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool"]))
-def test_arguments_are_of_their_types_and_integers_may_be_indices(dtype: str) -> None:
-    (values,) = random_arguments(Signature(((dtype, (64,)),), (), 0, 0.0), 0, positive=False)
-    assert values.dtype == np.dtype(dtype)
-    if dtype in ("int32", "int64"):
-        assert set(values) == {0, 1}
-    assert len(set(values)) > 1

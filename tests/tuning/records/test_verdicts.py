@@ -1,6 +1,7 @@
 """Verdicts: kept in a file, a ban is final, bad lines are set aside, banned records are never served."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,20 @@ def test_a_cut_last_verdict_costs_itself_only(folder: Path, records: list[ms.dat
     assert known.verdict_of(records[1].workload, records[1].trace) is None
     assert known.verdict_of(records[2].workload, records[2].trace) == RIGHT
     assert len(known.bad_lines) == 1
+
+
+def test_several_threads_may_add(folder: Path, records: list[ms.database.TuningRecord]) -> None:
+    known = verdicts.read(folder)
+    given = [Verdict(Judgement.RIGHT, number / 100, 1.0) for number in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        for number, verdict in enumerate(given):
+            pool.submit(known.add, records[number % 3].workload, records[number % 3].trace, verdict)
+    again = verdicts.read(folder)
+    assert again.bad_lines == ()
+    assert len(lines.read(folder / verdicts.VERDICTS)) == len(given)
+    for record in records:
+        expected = known.verdict_of(record.workload, record.trace)
+        assert again.verdict_of(record.workload, record.trace) == expected is not None
 
 
 def test_a_line_says_what_was_found_in_words(folder: Path, records: list[ms.database.TuningRecord]) -> None:
