@@ -150,7 +150,7 @@ def deploy(
             shown.stage("Measuring both alternately")
             times = _measure(session, inputs, built)
         record = None if result is None else result.record
-        report = collect(network, info, session.threads, merged, built, times, record)
+        report = collect(network, info, session, merged, built, times, record)
         shown.stage("Writing and verifying the bundles")
         _hand_over(out, report, network, built, record)
     return Deployment(report, out)

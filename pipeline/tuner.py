@@ -23,6 +23,7 @@ from pipeline.importer import load_network
 from relay_passes import inline_composites
 from tuning import (
     Budget,
+    Cleaning,
     Joined,
     LocalSession,
     RemoteSession,
@@ -134,9 +135,12 @@ class Tuned:
         best = result.network_ms
         latency = "no schedule for some functions yet" if best is None else f"about {best:.3g} ms"
         where = f"on {self.measured_on}{' (emulated)' if self.emulated else ''}"
-        return f"{latency} for the network, summed over its functions, {where}; {trials}" + (
-            f"; failed: {failed}" if failed else ""
-        )
+        parts = [f"{latency} for the network, summed over its functions, {where}", trials]
+        if failed:
+            parts.append(f"failed: {failed}")
+        if result.cleaning != Cleaning():
+            parts.append(f"left out of the database: {result.cleaning}")
+        return "; ".join(parts)
 
     def summary(self) -> dict[str, Any]:
         """All of it, as JSON takes it."""
@@ -191,7 +195,8 @@ def tune(
             shown.stage(f"Tuning {network.name}")
             module = inline_composites(network.module)
             result, log = tune_module(module, network.name, info, session, tuning, seed, shown)
-    return Tuned(result, info.measured_on(), info.emulated, tuning.records, log)
+            where, emulated = session.measured_on(info), session.emulated(info)
+    return Tuned(result, where, emulated, tuning.records, log)
 
 
 def tune_module(

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from targets import TargetInfo
+from tuning.devices.session import Session
 from tuning.errors import TuningError
 from tuning.failures import Cause
 from tuning.flow import Trial
@@ -40,6 +41,8 @@ class Account:
         Of the network.
     target : TargetInfo
         What it is tuned for.
+    session : Session
+        What it is measured on.
     budget : Budget
         When the session ends.
     log : callable, optional
@@ -66,11 +69,12 @@ class Account:
         self,
         tasks: Sequence[Task],
         target: TargetInfo,
+        session: Session,
         budget: Budget,
         log: Callable[[Line], None] | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        self._tasks, self._target, self._budget = tasks, target, budget
+        self._tasks, self._target, self._session, self._budget = tasks, target, session, budget
         self._writing = threading.Lock()
         self._log = log or (lambda line: None)
         self._say = say or (lambda line: None)
@@ -178,8 +182,8 @@ class Account:
                 seconds_left=self._seconds_left(),
                 stages=self.stages.seconds(),
                 peak_gflops=self.peak_gflops,
-                measured_on=self._target.measured_on(),
-                emulated=self._target.emulated,
+                measured_on=self._session.measured_on(self._target),
+                emulated=self._session.emulated(self._target),
             )
         )
 
@@ -192,8 +196,8 @@ class Account:
             time=datetime.now(UTC).isoformat(timespec="seconds"),
             network=network,
             target=self._target.name,
-            measured_on=self._target.measured_on(),
-            emulated=self._target.emulated,
+            measured_on=self._session.measured_on(self._target),
+            emulated=self._session.emulated(self._target),
             versions={package: metadata.version(package) for package in _VERSIONED},
             trials=self._budget.trials,
             time_budget=self._budget.seconds,

@@ -95,7 +95,7 @@ def tune(
         with held_back():
             model = cost_model(target)
             tasks = tasks_of(module, target, database, known, model, seed)
-        account = Account(tasks, target, budget, log, say)
+        account = Account(tasks, target, session, budget, log, say)
         if not account.is_spent or unconfirmed(tasks, database, known):
             tuner = _Tuner(tasks, target, database, known, account)
             with account.logged(name), tuner.on(session, builder):
@@ -125,11 +125,10 @@ class _Tuner:
         """Start what builds and measures, and end it."""
         require_device(session.rpc_config)
         check_toolchain(self._target)
-        config, device_type = session.rpc_config, self._target.device_type
+        self._device = session.rpc_config, self._target.device_type
         with ExitStack() as stack:
             self._builder = builder or stack.enter_context(closing(LocalBuilder(self._target)))
-            self._runner = stack.enter_context(closing(Runner(config, device_type, say=self._account.note)))
-            self._comparer = stack.enter_context(Comparer(config, device_type))
+            self._runner = stack.enter_context(closing(Runner(*self._device, say=self._account.note)))
             self._account.peak_gflops = peak_gflops(session, self._target, self._account.note)
             self._flow = Flow(self._builder, self._runner, self._account.stages, session.shares_machine)
             yield
@@ -157,7 +156,8 @@ class _Tuner:
 
     def confirm(self) -> None:
         """Compare the best schedules with the untuned functions."""
-        confirm(self._tasks, self._database, self._verdicts, self._builder, self._comparer, self._account)
+        with Comparer(*self._device, at_once=max(1, self._runner.slots)) as comparer:
+            confirm(self._tasks, self._database, self._verdicts, self._builder, comparer, self._account)
         self._account.show(self._runner.devices())
 
     def _begin_round(self) -> bool:

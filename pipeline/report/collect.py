@@ -38,7 +38,7 @@ VERSIONED = ("deeprebirth", "apache-tvm", "apache-tvm-ffi", "torch", "onnx", "on
 def collect(
     network: Network,
     target: targets.TargetInfo,
-    threads: int,
+    session: tuning.Session,
     merged: MergedNetwork,
     built: Compared[Built],
     times: Compared[tuning.Latency],
@@ -52,8 +52,8 @@ def collect(
         What was imported.
     target : targets.TargetInfo
         What was built for, and measured on.
-    threads : int
-        Cores that were used.
+    session : tuning.Session
+        What it was measured on.
     merged : MergedNetwork
         What was merged and refused.
     built, times
@@ -61,7 +61,9 @@ def collect(
     retraining : Retraining, optional
         Of the merged network.
     """
-    device = Device(measured_on=target.measured_on(), emulated=target.emulated, threads=threads)
+    device = Device(
+        measured_on=session.measured_on(target), emulated=session.emulated(target), threads=session.threads
+    )
     both = (built.original, built.merged)
     latency = Compared[Latency](
         original=_latency(times.original, built.original), merged=_latency(times.merged, built.merged)
@@ -78,7 +80,7 @@ def collect(
             inputs=_tensors(network.inputs),
             outputs=_tensors(network.outputs),
         ),
-        target=Target(name=target.name, triple=target.triple, cpu=_cpu(target), threads=threads),
+        target=Target(name=target.name, triple=target.triple, cpu=_cpu(target), threads=session.threads),
         device=device,
         versions={package: metadata.version(package) for package in VERSIONED},
         merges=_merges(merged.plan, retrained=retraining is not None),
@@ -167,6 +169,7 @@ def _tuning(built: Built) -> Tuning:
         failures={str(cause): count for cause, count in built.tuned.failures.items()},
         wrong=built.tuned.wrong,
         uncompared=built.tuned.uncompared,
+        left_out=str(built.tuned.cleaning),
         outliers=built.tuned.outliers,
         unsteady=built.tuned.unsteady,
     )

@@ -220,7 +220,8 @@ class Tuning(Record):
     `untuned` names the functions that run without a record, and so with TVM's default schedule. `failures`
     are the causes of this session's failed trials. `wrong` names the tasks with a schedule that computed
     something else than the untuned function and was banned, `uncompared` those whose schedule could not be
-    compared. `outliers` are run times that were left out, `unsteady` trials whose times did not settle.
+    compared. `left_out` is what of the database was not used. `outliers` are run times that were left out,
+    `unsteady` trials whose times did not settle.
     """
 
     tasks: NonNegativeInt
@@ -233,6 +234,7 @@ class Tuning(Record):
     failures: dict[str, NonNegativeInt] = Field(default_factory=dict)
     wrong: tuple[Name, ...] = ()
     uncompared: tuple[Name, ...] = ()
+    left_out: str = "nothing"
     outliers: NonNegativeInt = 0
     unsteady: NonNegativeInt = 0
 

@@ -279,6 +279,7 @@ def _tuning(report: Report) -> Table:
             ("Why trials failed", *(_causes(each.failures) for each in both)),
             ("Wrong schedules, banned", *(_list(each.wrong) for each in both)),
             ("Schedules that could not be compared", *(_list(each.uncompared) for each in both)),
+            ("Left out of the database", *(each.left_out for each in both)),
             ("Time spent", *(f"{each.seconds:.0f} s" for each in both)),
         ),
         note=f"Trials were measured on {measured_on(report.device)}.",

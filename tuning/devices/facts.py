@@ -59,8 +59,12 @@ class DeviceFacts:
         return json.dumps(asdict(self))
 
     def __str__(self) -> str:
+        return f"{self.in_words()}{', emulated' if self.emulated else ''}"
+
+    def in_words(self) -> str:
+        """Return the processor, its cores and the system, such as ``Cortex-A72, 4 cores, Linux aarch64``."""
         unit = "core" if self.cores == 1 else "cores"
-        return f"{self.cpu}, {self.cores} {unit}, {self.system}{', emulated' if self.emulated else ''}"
+        return f"{self.cpu}, {self.cores} {unit}, {self.system}"
 
 
 def _is_emulated() -> bool:

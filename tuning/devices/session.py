@@ -23,15 +23,38 @@ class Session(Protocol):
     """Devices that can be asked for through a tracker, and the number of threads their code runs on.
 
     ``shares_machine`` tells whether they are the machine that also searches and builds, so that nothing else
-    may run while they measure.
+    may run while they measure. ``facts`` is what they say of themselves, None if they say nothing.
     """
 
     rpc_config: RpcConfig
     threads: int
     shares_machine: bool
+    facts: DeviceFacts | None
+
+    def measured_on(self, target: TargetInfo) -> str:
+        """Return the device in words."""
+        ...
+
+    def emulated(self, target: TargetInfo) -> bool:
+        """Tell whether its instructions are emulated, so that its times say nothing."""
+        ...
 
 
-class RemoteSession:
+class _Described:
+    """What a device says of itself goes before what the target's table says of such devices."""
+
+    facts: DeviceFacts | None = None
+
+    def measured_on(self, target: TargetInfo) -> str:
+        """Return the device in words."""
+        return target.measured_on() if self.facts is None else self.facts.in_words()
+
+    def emulated(self, target: TargetInfo) -> bool:
+        """Tell whether its instructions are emulated, so that its times say nothing."""
+        return target.emulated or (self.facts is not None and self.facts.emulated)
+
+
+class RemoteSession(_Described):
     """Devices that serve a key of a tracker somewhere.
 
     Parameters
@@ -46,7 +69,7 @@ class RemoteSession:
     Attributes
     ----------
     facts : DeviceFacts or None
-        What the device says of itself, if it was asked and knows.
+        What a device says of itself; None if it does not know.
 
     Raises
     ------
@@ -66,12 +89,10 @@ class RemoteSession:
         self.rpc_config = RpcConfig(host, port, key)
         self.threads = threads or 0
         self.shares_machine = is_loopback(host) if shares_machine is None else shares_machine
-        self.facts: DeviceFacts | None = None
 
     def __enter__(self) -> Self:
         tracker.require_device(self.rpc_config)
-        if not self.threads:
-            self._ask()
+        self._ask()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -80,6 +101,8 @@ class RemoteSession:
     def _ask(self) -> None:
         lease = tracker.request(self.rpc_config, _ASK_SECONDS, _ASK_SECONDS)
         self.facts = tracker.device_facts(lease)
+        if self.threads:
+            return
         if self.facts is None:
             raise TuningError(
                 f"the device {lease.address} does not say how many threads it runs code on: give the number"
@@ -87,7 +110,7 @@ class RemoteSession:
         self.threads = self.facts.threads
 
 
-class LocalSession:
+class LocalSession(_Described):
     """A tracker and RPC servers on this machine, which live as long as the ``with`` block.
 
     All are child processes in sessions of their own: the terminal's Ctrl-C does not reach them, and they end,

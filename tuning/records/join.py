@@ -50,6 +50,21 @@ class Joined:
     other_versions: int = 0
     unversioned: int = 0
 
+    def __str__(self) -> str:
+        left_out = {
+            "duplicates": self.duplicates,
+            "of other targets": self.foreign,
+            "no records": self.rejected,
+            "of other versions": self.other_versions,
+        }
+        told = [f"{self.added} records taken over"]
+        told += [f"{number} {what}" for what, number in left_out.items() if number]
+        if self.banned:
+            told.append(f"{self.banned} schedules banned")
+        if self.unversioned:
+            told.append(f"{self.unversioned} databases do not say by which version they were made")
+        return ", ".join(told)
+
 
 @dataclass
 class _Sources:

@@ -39,6 +39,16 @@ class Cleaning:
     banned: int = 0
     other_versions: int = 0
 
+    def __str__(self) -> str:
+        counts = {
+            "lines that are no records": self.rejected,
+            "records of other targets": self.foreign,
+            "duplicates": self.duplicates,
+            "banned schedules": self.banned,
+            "records of other versions": self.other_versions,
+        }
+        return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing"
+
 
 @dataclass
 class Sorted:
