@@ -5,6 +5,7 @@ answer them too.
 """
 
 import asyncio
+import logging
 import shutil
 from collections.abc import Callable
 from importlib import metadata
@@ -61,10 +62,11 @@ def _client(address: str, wait_seconds: float) -> "Client":
         from distributed import Client
     except ImportError:
         raise TuningError(
-            "building on a cluster needs the package distributed: "
-            "run python -m pip install 'deeprebirth[cluster]'"
+            "building on a cluster needs the package distributed: run python -m pip install distributed"
         ) from None
     try:
+        # It writes the traceback of a lost connection to standard error; the builder tells it in one line.
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         asyncio.run(_greet(address, wait_seconds))
         return Client(address, timeout=wait_seconds, set_as_default=False, name="deeprebirth")
     except Exception as error:
@@ -116,8 +118,7 @@ def _check_version(worker: str, package: str, wanted: str, found: Any) -> None:
     if found != wanted:
         there = f"has {package} {found}" if isinstance(found, str) else f"lacks the package {package}"
         raise TuningError(
-            f"the Dask worker {worker} {there}: run python -m pip install '{package}=={wanted}' there "
-            f"and start it again"
+            f"the Dask worker {worker} {there}: install {package} {wanted} there and start it again"
         )
 
 

@@ -113,7 +113,7 @@ def test_a_crash_a_time_out_and_an_error_cost_their_candidates_and_no_worker(
     compiler.chmod(0o755)
     (tmp_path / "made").mkdir()
     builder = ClusterBuilder(
-        cluster.scheduler_address, replace(host, compiler=str(compiler)), seconds=6, connect_seconds=LIMIT
+        cluster.scheduler_address, replace(host, compiler=str(compiler)), seconds=5, connect_seconds=LIMIT
     )
     built = [builder.submit(scaled(3)).result(LIMIT) for _ in range(4)]
     assert [each.failure and each.failure.cause for each in built] == [

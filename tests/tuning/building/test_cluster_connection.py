@@ -112,7 +112,7 @@ def test_another_service_is_told(host: targets.TargetInfo) -> None:
     with socketserver.TCPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as service:
         threading.Thread(target=service.serve_forever, daemon=True).start()
         address = f"tcp://127.0.0.1:{service.server_address[1]}"
-        assert refusal(address, host, connect_seconds=5).startswith(f"no Dask scheduler answers at {address}")
+        assert refusal(address, host, connect_seconds=1).startswith(f"no Dask scheduler answers at {address}")
         service.shutdown()
 
 
@@ -123,7 +123,7 @@ def test_a_host_that_has_no_address_is_told(host: targets.TargetInfo) -> None:
 
 def test_a_missing_package_is_told(host: targets.TargetInfo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    assert "run python -m pip install 'deeprebirth[cluster]'" in refusal("tcp://127.0.0.1:1", host)
+    assert "run python -m pip install distributed" in refusal("tcp://127.0.0.1:1", host)
 
 
 def test_a_cluster_without_workers_is_told(cluster: Cluster, host: targets.TargetInfo) -> None:
@@ -142,7 +142,7 @@ def test_a_worker_of_another_version_is_told(
     (record / "METADATA").write_text("Name: apache-tvm\nVersion: 0.25.0\n", encoding="ascii")
     cluster.add_worker(PYTHONPATH=str(tmp_path))
     told = refusal(cluster.address, host)
-    assert "has apache-tvm 0.25.0: run python -m pip install 'apache-tvm==" in told
+    assert "has apache-tvm 0.25.0: install apache-tvm 0." in told
 
 
 def test_losing_all_workers_and_then_the_scheduler_is_told(
@@ -176,7 +176,7 @@ def test_a_cluster_is_reached_over_tls(tmp_path: Path, host: targets.TargetInfo)
     cluster.add_worker()
     names = {"ca-file": certificate, "client.cert": certificate, "client.key": key}
     try:
-        assert refusal(cluster.address, host, connect_seconds=5).startswith(
+        assert refusal(cluster.address, host, connect_seconds=2).startswith(
             "no Dask scheduler answers at tls"
         )
         with dask.config.set({f"distributed.comm.tls.{name}": path for name, path in names.items()}):

@@ -59,7 +59,7 @@ def treacherous(
 
 
 def test_each_failure_costs_its_candidate_and_is_told_by_its_cause(treacherous: targets.TargetInfo) -> None:
-    builder = LocalBuilder(treacherous, workers=2, seconds=6)
+    builder = LocalBuilder(treacherous, workers=2, seconds=5)
     futures = [builder.submit(scaled(factor)) for factor in range(8)]
     built = [future.result(120) for future in futures]
     causes = [each.failure and (each.failure.cause, each.failure.detail) for each in built]
@@ -67,7 +67,7 @@ def test_each_failure_costs_its_candidate_and_is_told_by_its_cause(treacherous: 
         assert causes == [
             None,
             (Cause.BUILD_FAILED, "the process doing it was ended by SIGSEGV"),
-            (Cause.TIMED_OUT, "building took longer than 6 s"),
+            (Cause.TIMED_OUT, "building took longer than 5 s"),
             (Cause.BUILD_FAILED, "treacherous compiler cannot link: ld: cannot find -lmoon"),
             (Cause.BUILD_FAILED, "treacherous compiler cannot link: it ended with code 3"),
             (Cause.OUT_OF_MEMORY, "building it: the process doing it was ended by SIGKILL"),
