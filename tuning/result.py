@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tuning.errors import TuningError
+from tuning.errors import Mistake
 from tuning.failures import Cause
 from tuning.records.database import Cleaning
 
@@ -15,7 +15,7 @@ class Budget:
 
     Raises
     ------
-    TuningError
+    Mistake
         If neither is given, or one is not positive.
     """
 
@@ -25,9 +25,9 @@ class Budget:
     def __post_init__(self) -> None:
         given = [limit for limit in (self.trials, self.seconds) if limit is not None]
         if not given:
-            raise TuningError("tuning needs an end: give a number of trials, or seconds")
+            raise Mistake("tuning needs an end: give a number of trials, or seconds")
         if min(given) <= 0:
-            raise TuningError("a number of trials, or of seconds, is at least 1")
+            raise Mistake("a number of trials, or of seconds, is at least 1")
 
 
 @dataclass(frozen=True)

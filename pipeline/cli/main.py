@@ -83,9 +83,9 @@ def _failure(error: Exception) -> int:
     """Tell of an error from the packages below, which are imported by now if they raised it."""
     from pipeline.verification import NotVerified
     from targets import TargetError
-    from tuning import TuningError
+    from tuning.errors import Mistake, TuningError
 
-    if isinstance(error, TargetError):
+    if isinstance(error, TargetError | Mistake):
         return _told(str(error), MISTAKE)
     if isinstance(error, TuningError | NotVerified):
         return _told(str(error), FAILURE)

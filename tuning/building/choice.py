@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 from targets import TargetInfo
 from tuning.building.built import Builder
 from tuning.building.local import LocalBuilder
-from tuning.errors import TuningError
+from tuning.errors import Mistake
 
 LOCAL = "local"
 _SCHEDULERS = ("tcp", "tls")
@@ -16,11 +16,11 @@ def check_place(where: str | None) -> None:
 
     Raises
     ------
-    TuningError
+    Mistake
         If it is neither ``local`` (or None) nor a Dask scheduler's address.
     """
     if where not in (None, LOCAL) and not _is_scheduler(where):
-        raise TuningError(
+        raise Mistake(
             f"cannot build at {where!r}: give {LOCAL}, or a Dask scheduler's address such as tcp://HOST:8786"
         )
 
@@ -39,7 +39,7 @@ def make_builder(target: TargetInfo, where: str | None) -> Builder:
     Raises
     ------
     TuningError
-        If the place is written wrongly, or the cluster cannot be used.
+        If the place is written wrongly (a `Mistake`), or the cluster cannot be used.
     targets.TargetError
         If the target's compiler is missing here, for a local builder.
     """

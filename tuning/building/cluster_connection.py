@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from targets import TargetInfo
 from tuning.building.cluster_worker import versions
-from tuning.errors import TuningError
+from tuning.errors import Mistake, TuningError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -61,7 +61,7 @@ def _client(address: str, wait_seconds: float) -> "Client":
     try:
         from distributed import Client
     except ImportError:
-        raise TuningError(
+        raise Mistake(
             "building on a cluster needs the package distributed: run python -m pip install distributed"
         ) from None
     try:
@@ -70,7 +70,7 @@ def _client(address: str, wait_seconds: float) -> "Client":
         asyncio.run(_greet(address, wait_seconds))
         return Client(address, timeout=wait_seconds, set_as_default=False, name="deeprebirth")
     except Exception as error:
-        raise TuningError(
+        raise Mistake(
             f"no Dask scheduler answers at {address} ({in_one_line(error)}): "
             f"start one with `dask scheduler`, or check the address"
         ) from None

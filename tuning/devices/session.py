@@ -12,7 +12,7 @@ from tuning.devices.facts import DeviceFacts
 from tuning.devices.listening import LOOPBACK, is_loopback, listen
 from tuning.devices.supervisor import Program, Supervisor
 from tuning.devices.tracker import RpcConfig
-from tuning.errors import TuningError
+from tuning.errors import Mistake, TuningError
 
 _START_SECONDS = 60.0
 _PROGRAM = str(Path(__file__).with_name("serve.py"))
@@ -73,9 +73,10 @@ class RemoteSession(_Described):
 
     Raises
     ------
+    Mistake
+        On entering, if the tracker does not answer, or no device serves the key (names the keys there are).
     TuningError
-        On entering, if the tracker does not answer, no device serves the key (names the keys there are), or
-        the number of threads is not known.
+        On entering, if the number of threads is not known.
     """
 
     def __init__(
@@ -91,7 +92,10 @@ class RemoteSession(_Described):
         self.shares_machine = is_loopback(host) if shares_machine is None else shares_machine
 
     def __enter__(self) -> Self:
-        tracker.require_device(self.rpc_config)
+        try:
+            tracker.require_device(self.rpc_config)
+        except tracker.DeviceAway as error:
+            raise Mistake(str(error)) from None
         self._ask()
         return self
 

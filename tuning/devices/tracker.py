@@ -27,7 +27,7 @@ from tuning.devices.protocol import (
     receive_frame,
     text,
 )
-from tuning.errors import TuningError
+from tuning.errors import Mistake, TuningError
 
 if TYPE_CHECKING:
     from tvm import rpc
@@ -358,7 +358,7 @@ class _Connection:
             raise self._lost(error) from None
         if as_number(answer) != TRACKER_MAGIC:
             self._socket.close()
-            raise TuningError(f"what answers at {self._where} is not a TVM RPC tracker: check host and port")
+            raise Mistake(f"what answers at {self._where} is not a TVM RPC tracker: check host and port")
         return self
 
     def __exit__(self, *exception: object) -> None:

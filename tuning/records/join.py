@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tvm
 
-from tuning.errors import TuningError
+from tuning.errors import Mistake
 from tuning.records import identity, lines, reading, saving, verdicts
 from tuning.records.database import load, locked
 from tuning.records.identity import RECORDS, WORKLOADS, directory
@@ -130,7 +130,7 @@ def _find(sources: list[Path], target: tvm.target.Target) -> _Sources:
                 found.other_versions += identity.other_versions(source, target)
                 found.folders += [each for each in [directory(source, target)] if _is_database(each)]
             else:
-                raise TuningError(
+                raise Mistake(
                     f"{source} holds no tuning database: give a directory that tune wrote, "
                     f"or one with {WORKLOADS} and {RECORDS}"
                 )
