@@ -47,15 +47,18 @@ class Deployment:
         What was done and measured.
     directory : Path
         Holds report.json, report.md, report.html and the bundles `original` and `merged`.
+    logs : tuple of Path
+        Of the two tuning sessions; `deeprebirth report` draws them.
     """
 
     report: Report
     directory: Path
+    logs: tuple[Path, ...]
 
     @property
     def results(self) -> tuple[Path, ...]:
-        """The files and bundles in `directory`."""
-        return tuple(self.directory / name for name in (*PAGES, ORIGINAL, MERGED))
+        """The files and bundles in `directory`, and the logs."""
+        return (*(self.directory / name for name in (*PAGES, ORIGINAL, MERGED)), *self.logs)
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ def deploy(
         report = collect(network, info, session, merged, built, times, record)
         shown.stage("Writing and verifying the bundles")
         _hand_over(out, report, network, built, record)
-    return Deployment(report, out)
+    return Deployment(report, out, (built.original.log, built.merged.log))
 
 
 def _retrain(

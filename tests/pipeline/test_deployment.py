@@ -20,6 +20,7 @@ from pipeline.retraining import read_result
 from relay_passes import reborn_layers
 from targets import TargetError
 from tuning import TuningError
+from tuning.session_log import read_log
 
 TRIALS = 6
 
@@ -56,6 +57,8 @@ def test_exact_merges_only_without_data(small_module: nn.Module, tmp_path: Path)
     deployment = deploy(small_module, example_inputs=example, progress=progress, **options)
     report = deployment.report
 
+    sessions = [session for log in deployment.logs for session in read_log(log).sessions]
+    assert [session.started.network for session in sessions] == ["original", "merged"]
     assert {merge.kind for merge in report.merges} == {"fold"}
     assert all(merge.exact for merge in report.merges)
     assert not report.structure_only
