@@ -1,9 +1,13 @@
 """Write a bundle, and read one back after checking that every file in it is what was written.
 
 library.so        the compiled network
-weights.npz       its weights, weight_0, weight_1, ... in the order of the call
+weights.params    its weights in TVM's own format; `main` takes them in the order of their names
 golden.npz        an input and its output: input_0, ..., output_0, ...
+golden.params     the same in TVM's own format, for run.cpp
 load_and_run.py   loads the bundle with the TVM runtime alone and compares with the golden output
+run.cpp           the same in C++, for a device without Python
+CMakeLists.txt    builds run.cpp
+manifest.h        what run.cpp has to know of the manifest
 README.txt        how to use it
 manifest.json     all of the above described, with the digest of each file
 """
@@ -20,6 +24,7 @@ import numpy as np
 import tvm
 from pydantic import ValidationError
 
+from pipeline.bundle.header import header
 from pipeline.bundle.manifest import SCHEMA_VERSION, FileEntry, Manifest, MeasuredAccuracy
 from pipeline.bundle.readme import readme
 from pipeline.data import Preprocessing
@@ -31,8 +36,12 @@ MANIFEST = "manifest.json"
 LIBRARY = "library.so"
 WEIGHTS = "weights.params"
 GOLDEN = "golden.npz"
+GOLDEN_PARAMS = "golden.params"
 EXAMPLE = "load_and_run.py"
+CPP_EXAMPLE = ("run.cpp", "CMakeLists.txt")
+HEADER = "manifest.h"
 README = "README.txt"
+FILES = (LIBRARY, WEIGHTS, GOLDEN, GOLDEN_PARAMS, EXAMPLE, *CPP_EXAMPLE, HEADER, README)
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,9 @@ def write_bundle(
         shutil.copyfile(library, directory / LIBRARY)
         shutil.copyfile(weights, directory / WEIGHTS)
         np.savez(directory / GOLDEN, **golden)
-    write_bytes_atomic(directory / EXAMPLE, (resources.files(__package__) / EXAMPLE).read_bytes())
+    write_bytes_atomic(directory / GOLDEN_PARAMS, bytes(tvm.runtime.save_param_dict(golden)))
+    for static in (EXAMPLE, *CPP_EXAMPLE):
+        write_bytes_atomic(directory / static, (resources.files(__package__) / static).read_bytes())
     facts = {
         "name": name,
         "created": datetime.now(UTC).replace(microsecond=0),
@@ -141,9 +152,13 @@ def write_bundle(
         "tolerance": tolerance,
         "verification": tuple(verification),
     }
-    write_text_atomic(directory / README, readme(Manifest(**facts, files={})))
-    files = {file: _entry(directory / file) for file in (LIBRARY, WEIGHTS, GOLDEN, EXAMPLE, README)}
-    manifest = Manifest(**facts, files=files)
+    described = Manifest(**facts, files={})
+    loaded = {"kLibrary": LIBRARY, "kWeights": WEIGHTS, "kGolden": GOLDEN_PARAMS}
+    write_text_atomic(directory / README, readme(described))
+    write_text_atomic(
+        directory / HEADER, header(described, {name: directory / file for name, file in loaded.items()})
+    )
+    manifest = Manifest(**facts, files={file: _entry(directory / file) for file in FILES})
     write_text_atomic(directory / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
     return Bundle(directory, manifest)
 

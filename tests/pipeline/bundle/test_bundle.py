@@ -12,7 +12,19 @@ from pipeline.data.preprocessing import IMAGENET_MEAN
 from pipeline.errors import UserError
 from pipeline.report.model import FOR_TIMING_ONLY, Samples, Verification
 
-FILES = ["README.txt", "golden.npz", "library.so", "load_and_run.py", "manifest.json", "weights.params"]
+FILES = [
+    "CMakeLists.txt",
+    "README.txt",
+    "golden.npz",
+    "golden.params",
+    "library.so",
+    "load_and_run.py",
+    "manifest.h",
+    "manifest.json",
+    "run.cpp",
+    "weights.params",
+]
+LISTED = [name for name in FILES if name != "manifest.json"]
 
 
 @pytest.fixture
@@ -103,7 +115,7 @@ def test_hostile_names_stay_on_their_line(write: Callable[..., Bundle], arrays: 
     assert list(read_bundle(bundle.directory).golden_inputs()) == list(inputs)
 
 
-@pytest.mark.parametrize("name", ["library.so", "weights.params", "golden.npz", "load_and_run.py"])
+@pytest.mark.parametrize("name", LISTED)
 def test_damaged_file(bundle: Bundle, name: str):
     data = bytearray((bundle.directory / name).read_bytes())
     data[len(data) // 2] ^= 1

@@ -1,0 +1,261 @@
+// Loads this bundle with TVM's runtime alone, runs its golden input and compares with its golden output.
+//
+// usage: run [BUNDLE [RUNS]]     BUNDLE: the bundle's folder, "." if not given; RUNS: how many are timed, 10
+//
+// Exit code 0: the outputs are the golden ones. 1: they differ, or a file is damaged or cannot be loaded.
+// 2: called in a wrong way.
+
+#include <sys/utsname.h>
+#include <tvm/ffi/container/array.h>
+#include <tvm/ffi/container/map.h>
+#include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/extra/module.h>
+#include <tvm/ffi/function.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <fstream>
+#include <limits>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "manifest.h"
+
+namespace ffi = tvm::ffi;
+
+namespace {
+
+constexpr int kPooledAllocator = 2;
+constexpr long kMostRuns = 1000000;
+constexpr int kWrongUse = 2;
+
+// The checksum of zlib and PNG: polynomial 0xEDB88320, bits reflected (ISO 3309).
+std::array<uint32_t, 256> Crc32Table() {
+  std::array<uint32_t, 256> table{};
+  for (uint32_t byte = 0; byte < table.size(); ++byte) {
+    uint32_t remainder = byte;
+    for (int bit = 0; bit < 8; ++bit) {
+      remainder = (remainder >> 1) ^ (remainder & 1 ? 0xEDB88320u : 0u);
+    }
+    table[byte] = remainder;
+  }
+  return table;
+}
+
+void CheckFile(const std::string& folder, const manifest::File& file) {
+  static const std::array<uint32_t, 256> table = Crc32Table();
+  std::ifstream stream(folder + "/" + file.name, std::ios::binary);
+  if (!stream) {
+    throw std::runtime_error(std::string(file.name) + " cannot be read in " + folder +
+                             ": name the bundle's folder, or copy the bundle again");
+  }
+  std::vector<char> buffer(1 << 16);
+  uint64_t bytes = 0;
+  uint32_t checksum = ~0u;
+  while (stream.read(buffer.data(), static_cast<std::streamsize>(buffer.size())), stream.gcount() > 0) {
+    for (std::streamsize i = 0; i < stream.gcount(); ++i) {
+      checksum = (checksum >> 8) ^ table[(checksum ^ static_cast<uint8_t>(buffer[i])) & 0xFF];
+    }
+    bytes += static_cast<uint64_t>(stream.gcount());
+  }
+  if (bytes != file.bytes || ~checksum != file.crc32) {
+    throw std::runtime_error(std::string(file.name) +
+                             " is not the file that run was built for: copy the bundle and build run again");
+  }
+}
+
+ffi::Module LoadNetwork(const std::string& library) {
+  ffi::Module machine = ffi::Module::LoadFromFile(library)
+                            ->GetFunction("vm_load_executable")
+                            .value()()
+                            .cast<ffi::Module>();
+  machine->GetFunction("vm_initialization").value()(static_cast<int>(kDLCPU), 0, kPooledAllocator);
+  return machine;
+}
+
+std::map<std::string, ffi::Tensor> LoadTensors(const std::string& path) {
+  const ffi::Function load = ffi::Function::GetGlobalRequired("runtime.LoadParamsFromFile");
+  std::map<std::string, ffi::Tensor> tensors;
+  for (const auto& [name, tensor] : load(path).cast<ffi::Map<ffi::String, ffi::Tensor>>()) {
+    tensors.emplace(std::string(name), tensor);
+  }
+  return tensors;
+}
+
+std::vector<ffi::Tensor> Numbered(const std::map<std::string, ffi::Tensor>& tensors, const std::string& kind,
+                                  int count) {
+  std::vector<ffi::Tensor> numbered;
+  for (int index = 0; index < count; ++index) {
+    numbered.push_back(tensors.at(kind + "_" + std::to_string(index)));
+  }
+  return numbered;
+}
+
+std::vector<ffi::Tensor> Outputs(const ffi::Any& result) {
+  if (const auto single = result.as<ffi::Tensor>()) return {*single};
+  const auto several = result.cast<ffi::Array<ffi::Tensor>>();
+  return {several.begin(), several.end()};
+}
+
+double HalfToDouble(uint16_t bits) {
+  const int exponent = (bits >> 10) & 0x1F;
+  const int fraction = bits & 0x3FF;
+  double magnitude = std::ldexp(exponent ? fraction + 1024 : fraction, std::max(exponent, 1) - 25);
+  if (exponent == 0x1F) {
+    magnitude = fraction ? std::numeric_limits<double>::quiet_NaN() : std::numeric_limits<double>::infinity();
+  }
+  return bits & 0x8000 ? -magnitude : magnitude;
+}
+
+template <typename Element>
+std::vector<double> Converted(const ffi::Tensor& tensor) {
+  const auto* elements = reinterpret_cast<const Element*>(static_cast<const char*>(tensor.data_ptr()) +
+                                                          tensor.byte_offset());
+  return {elements, elements + tensor.numel()};
+}
+
+std::vector<double> Values(const ffi::Tensor& tensor) {
+  const DLDataType type = tensor.dtype();
+  const auto is = [type](int code, int bits) { return type.code == code && type.bits == bits; };
+  if (is(kDLFloat, 32)) return Converted<float>(tensor);
+  if (is(kDLFloat, 64)) return Converted<double>(tensor);
+  if (is(kDLInt, 8)) return Converted<int8_t>(tensor);
+  if (is(kDLInt, 32)) return Converted<int32_t>(tensor);
+  if (is(kDLInt, 64)) return Converted<int64_t>(tensor);
+  if (is(kDLUInt, 8) || is(kDLBool, 8)) return Converted<uint8_t>(tensor);
+  if (is(kDLFloat, 16)) {
+    std::vector<double> values = Converted<uint16_t>(tensor);
+    for (double& value : values) value = HalfToDouble(static_cast<uint16_t>(value));
+    return values;
+  }
+  throw std::runtime_error("an output has a type that is not compared here: add it to Values in run.cpp");
+}
+
+// The largest difference, element by element; not a number if a difference is none.
+double LargestDifference(const std::vector<ffi::Tensor>& computed, const std::vector<ffi::Tensor>& golden) {
+  if (computed.size() != golden.size()) throw std::runtime_error("the number of outputs is another");
+  double largest = 0;
+  for (size_t output = 0; output < golden.size(); ++output) {
+    const std::vector<double> values = Values(computed[output]);
+    const std::vector<double> expected = Values(golden[output]);
+    if (values.size() != expected.size()) throw std::runtime_error("an output has another size");
+    for (size_t i = 0; i < values.size(); ++i) {
+      const double difference = std::abs(values[i] - expected[i]);
+      if (std::isnan(difference)) return difference;
+      largest = std::max(largest, difference);
+    }
+  }
+  return largest;
+}
+
+double MedianMilliseconds(const ffi::Function& network, const std::vector<ffi::AnyView>& arguments, long runs) {
+  std::vector<double> times;
+  for (long run = 0; run < runs; ++run) {
+    ffi::Any result;
+    const auto start = std::chrono::steady_clock::now();
+    network.CallPacked(arguments.data(), static_cast<int32_t>(arguments.size()), &result);
+    const std::chrono::duration<double, std::milli> elapsed = std::chrono::steady_clock::now() - start;
+    times.push_back(elapsed.count());
+  }
+  std::sort(times.begin(), times.end());
+  return (times[(times.size() - 1) / 2] + times[times.size() / 2]) / 2;
+}
+
+std::string LinkTarget(const std::string& path) {
+  std::array<char, 4096> target{};
+  const ssize_t length = readlink(path.c_str(), target.data(), target.size());
+  return length < 0 ? std::string() : std::string(target.data(), static_cast<size_t>(length));
+}
+
+// An emulator such as qemu-user names its guest as the process's program, but not as the thread's.
+bool IsEmulated() {
+  const std::string thread = LinkTarget("/proc/self/task/" + std::to_string(getpid()) + "/exe");
+  return !thread.empty() && thread != LinkTarget("/proc/self/exe");
+}
+
+std::string ProcessorModel(const std::string& otherwise) {
+  std::map<std::string, std::string> fields;
+  std::ifstream cpuinfo("/proc/cpuinfo");
+  for (std::string line; std::getline(cpuinfo, line);) {
+    const size_t colon = line.find(": ");
+    if (colon == std::string::npos) continue;
+    fields[line.substr(0, line.find_last_not_of(" \t", colon - 1) + 1)] = line.substr(colon + 2);
+  }
+  for (const char* key : {"model name", "Model", "Hardware"}) {
+    if (fields.count(key)) return fields[key];
+  }
+  return otherwise;
+}
+
+std::string MeasuredOn() {
+  utsname system{};
+  uname(&system);
+  const char* threads = std::getenv("TVM_NUM_THREADS");
+  return ProcessorModel(system.machine) + ", " + system.sysname + " " + system.machine +
+         ", TVM_NUM_THREADS=" + threads + (IsEmulated() ? ", emulated: says nothing about the device" : "");
+}
+
+int Run(const std::string& folder, long runs) {
+  for (const char* notice : manifest::kNotices) std::printf("notice: %s\n", notice);
+  for (const manifest::File& file : {manifest::kLibrary, manifest::kWeights, manifest::kGolden}) {
+    CheckFile(folder, file);
+  }
+  setenv("TVM_NUM_THREADS", std::to_string(manifest::kThreads).c_str(), 0);
+
+  const ffi::Module machine = LoadNetwork(folder + "/" + manifest::kLibrary.name);
+  const ffi::Function network = machine->GetFunction("main").value();
+  const auto weights = LoadTensors(folder + "/" + manifest::kWeights.name);
+  const auto golden = LoadTensors(folder + "/" + manifest::kGolden.name);
+  const std::vector<ffi::Tensor> inputs = Numbered(golden, "input", manifest::kInputs);
+  std::vector<ffi::AnyView> arguments(inputs.begin(), inputs.end());
+  for (const auto& [name, weight] : weights) arguments.emplace_back(weight);
+
+  ffi::Any result;
+  network.CallPacked(arguments.data(), static_cast<int32_t>(arguments.size()), &result);
+  const double difference =
+      LargestDifference(Outputs(result), Numbered(golden, "output", manifest::kOutputs));
+  const bool equal = difference <= manifest::kTolerance;
+  std::printf("largest difference from the golden output: %.9g, %s %.9g\n", difference,
+              equal ? "at most" : "NOT at most", manifest::kTolerance);
+  if (!equal) return EXIT_FAILURE;
+  std::printf("median time of %ld runs: %.6g ms on %s\n", runs,
+              MedianMilliseconds(network, arguments, runs), MeasuredOn().c_str());
+  return EXIT_SUCCESS;
+}
+
+extern "C" void TellIllegalInstruction(int) {
+  constexpr char message[] =
+      "error: this processor lacks an instruction that library.so uses: build the bundle for its own target\n";
+  if (write(STDERR_FILENO, message, sizeof(message) - 1) < 0) _exit(EXIT_FAILURE);
+  _exit(EXIT_FAILURE);
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+  char* end = nullptr;
+  const long runs = count > 2 ? std::strtol(words[2], &end, 10) : 10;
+  if (count > 3 || (end && *end) || runs < 1 || runs > kMostRuns) {
+    std::fprintf(stderr, "usage: %s [BUNDLE [RUNS]], with 1 to %ld runs\n", words[0], kMostRuns);
+    return kWrongUse;
+  }
+  std::signal(SIGILL, TellIllegalInstruction);
+  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
+  try {
+    return Run(count > 1 ? words[1] : ".", runs);
+  } catch (const std::exception& error) {
+    const std::string message = error.what();
+    std::fprintf(stderr, "error: %s\n", message.substr(0, message.find('\n')).c_str());
+    return EXIT_FAILURE;
+  }
+}
