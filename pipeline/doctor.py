@@ -21,7 +21,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from pipeline import startup
-from targets import machine
+from targets import TOOLCHAINS, TargetError, Toolchain, machine
+from targets.toolchains import HOST
 
 TIMEOUT_S = 60
 DISK_NEEDED_GB = 2
@@ -37,7 +38,11 @@ VERSION_PROBE = "import json, {0}; print(json.dumps({0}.__version__))"
 
 
 class Check(BaseModel):
-    """One thing that was looked at; `remedy` says what to do when it is not `ok`."""
+    """One thing that was looked at.
+
+    `remedy` says what to do when it is not `ok`. A check that is `ok` and has a remedy is of something that
+    deeprebirth does without and that can be had.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -164,6 +169,20 @@ def importable(package: str) -> Check:
     return _check(package, True, version)
 
 
+def cross_compiler(toolchain: Toolchain) -> Check:
+    """Whether libraries for a family of targets can be linked here; a missing compiler is no fault."""
+    name = f"for {toolchain.family}"
+    remedy = _how_to_get(toolchain)
+    if toolchain.find() is None:
+        return Check(
+            name=name, ok=True, detail=f"cannot be built for: no {toolchain.compiler}", remedy=remedy
+        )
+    try:
+        return _check(name, True, toolchain.probe())
+    except TargetError as error:
+        return _check(name, False, str(error), remedy)
+
+
 LOOKS: tuple[Callable[[], Check], ...] = (
     python_version,
     version_pins,
@@ -174,11 +193,18 @@ LOOKS: tuple[Callable[[], Check], ...] = (
     disk_space,
     partial(importable, "torch"),
     partial(importable, "onnxruntime"),
+    *(partial(cross_compiler, toolchain) for toolchain in TOOLCHAINS if toolchain is not HOST),
 )
 
 
 def _check(name: str, ok: bool, detail: str, remedy: str = "") -> Check:
     return Check(name=name, ok=ok, detail=" ".join(detail.split()), remedy="" if ok else remedy)
+
+
+def _how_to_get(toolchain: Toolchain) -> str:
+    if toolchain.is_on_path:
+        return f"to build for it: apt-get install {toolchain.package}"
+    return f"to build for it: {toolchain.remedy}"
 
 
 def _required_python() -> str:

@@ -1,6 +1,19 @@
 """What can be built for: names, TVM targets, threads and compilers."""
 
-from targets.info import TargetError, TargetInfo
+from targets.errors import TargetError
+from targets.info import TargetInfo, Verified
+from targets.recognise import DeviceTraits, recognise
 from targets.table import all_targets, find
+from targets.toolchains import TOOLCHAINS, Toolchain
 
-__all__ = ["TargetError", "TargetInfo", "all_targets", "find"]
+__all__ = [
+    "TOOLCHAINS",
+    "DeviceTraits",
+    "TargetError",
+    "TargetInfo",
+    "Toolchain",
+    "Verified",
+    "all_targets",
+    "find",
+    "recognise",
+]

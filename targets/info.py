@@ -1,18 +1,27 @@
-"""One thing to build for, and the error every question about it can raise."""
+"""One thing to build for: TVM's view of it, its threads, its compiler."""
 
-import shutil
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from targets import machine
+from targets.errors import TargetError
+from targets.toolchains import Toolchain
 
 if TYPE_CHECKING:
     import tvm
 
+OWN_CPU = "native"
 
-class TargetError(ValueError):
-    """A target that is not known or cannot be built for here; the message is one line."""
+
+class Verified(StrEnum):
+    """How code for a target was tried."""
+
+    HARDWARE = "run on hardware"
+    EMULATED = "run emulated"
+    COMPILED = "compiled only"
+    NOT = "not tried"
 
 
 @dataclass(frozen=True)
@@ -26,15 +35,24 @@ class TargetInfo:
     triple, cpu : str
         LLVM's target triple and processor name; ``native`` is this machine's own processor.
     cores : int or None
-        Cores of the device; None means those this process may use on this machine.
+        Cores of the device that the code runs on, those of the fast cluster where there are two kinds; None
+        means those this process may use on this machine.
     device : str
-        The device in words; empty means this machine.
+        The device in words; empty means this machine, or the description of another one.
     compiler, compiler_package : str
         The C++ compiler that links libraries for it, and the package that brings it.
     emulated : bool
         Whether code for it runs in an emulator here, so that its times say nothing.
     device_type : str
         TVM's name of the device the code runs on.
+    features : tuple of str
+        What the processor has beyond its architecture's base, by LLVM's names, such as ``dotprod``.
+    clusters : str
+        All cores of the device in words.
+    family : str
+        Which targets share its toolchain, in words.
+    verified : Verified
+        How code for it was tried.
     """
 
     name: str
@@ -47,28 +65,44 @@ class TargetInfo:
     compiler_package: str = "g++"
     emulated: bool = False
     device_type: str = "cpu"
+    features: tuple[str, ...] = ()
+    clusters: str = ""
+    family: str = ""
+    verified: Verified = Verified.NOT
 
     @cached_property
     def threads(self) -> int:
         """The number of cores the code may use."""
         return self.cores or machine.core_count()
 
+    @property
+    def toolchain(self) -> Toolchain:
+        """What links libraries for it."""
+        return Toolchain(self.family or self.name, self.triple, self.compiler, self.compiler_package)
+
     def with_threads(self, threads: int | None) -> "TargetInfo":
         """Return this target with code for so many threads; None leaves it as it is."""
         return self if threads is None else replace(self, cores=threads)
 
+    def with_compiler(self, compiler: str | None) -> "TargetInfo":
+        """Return this target with the C++ compiler that the user named; None leaves it as it is."""
+        return self if compiler is None else replace(self, compiler=compiler, compiler_package="")
+
     def target(self) -> "tvm.target.Target":
-        """Return TVM's target: LLVM for the processor, with its real number of cores."""
+        """Return TVM's target: LLVM for the processor, with its features and its real number of cores."""
         import tvm
 
-        cpu = _own_cpu() if self.cpu == "native" else self.cpu
-        return tvm.target.Target(
-            {"kind": "llvm", "mtriple": self.triple, "mcpu": cpu, "num-cores": self.threads}
-        )
+        cpu = _own_cpu() if self.cpu == OWN_CPU else self.cpu
+        fields = {"kind": "llvm", "mtriple": self.triple, "mcpu": cpu, "num-cores": self.threads}
+        if self.features:
+            fields["mattr"] = [f"+{feature}" for feature in self.features]
+        return tvm.target.Target(fields)
 
     def measured_on(self) -> str:
-        """Return the device in words, such as ``AMD EPYC, 2 cores, Linux x86_64``."""
-        return self.device or machine.describe(machine.core_count())
+        """Return the device in words, such as ``AMD EPYC, 2 cores, Linux x86_64``, or a board's name."""
+        if self.device or self.cpu != OWN_CPU:
+            return self.device or self.description or self.name
+        return machine.describe(machine.core_count())
 
     def require_compiler(self) -> str:
         """Return the path of the compiler that links libraries for this target.
@@ -76,13 +110,14 @@ class TargetInfo:
         Raises
         ------
         TargetError
-            If it is not on PATH; the message names the package to install.
+            If it is not there; the message names the package to install or the variable to set.
         """
-        path = shutil.which(self.compiler)
+        toolchain = self.toolchain
+        path = toolchain.find()
         if path is None:
             raise TargetError(
-                f"target {self.name} needs the compiler {self.compiler}, which is not on PATH: "
-                f"install the package {self.compiler_package}"
+                f"target {self.name} needs the compiler {self.compiler}, {toolchain.where()}: "
+                f"{toolchain.remedy}"
             )
         return path
 

@@ -1,36 +1,139 @@
-"""The table of targets. A new board is a new row."""
+"""The table of targets. A new board is a new row.
+
+Features are those of the core that matter to a network's code, by LLVM's names: `neon` (vectors), `dotprod`
+(dot products of int8), `fullfp16` (arithmetic in float16). LLVM's own table of cores says the same.
+
+A board with two kinds of cores runs on its fast cluster, whose number is in the column of cores.
+"""
 
 import difflib
-import platform
+from pathlib import Path
 
-from targets.info import TargetError, TargetInfo
+from targets import boards, llvm
+from targets.errors import TargetError
+from targets.info import OWN_CPU, TargetInfo, Verified
+from targets.toolchains import ARM64_ANDROID, ARM64_LINUX, ARMV7_ANDROID, ARMV7_LINUX, HOST, Toolchain
+
+_NEON = ("neon",)
+_V8_2 = ("neon", "dotprod", "fullfp16")
+_TYPICAL_CORES = 4
+
+
+def _row(
+    toolchain: Toolchain,
+    name: str,
+    description: str,
+    cpu: str,
+    features: tuple[str, ...],
+    cores: int = _TYPICAL_CORES,
+    clusters: str = "",
+) -> TargetInfo:
+    return TargetInfo(
+        name=name,
+        description=description,
+        triple=toolchain.triple,
+        cpu=cpu,
+        cores=cores,
+        device=description,
+        compiler=toolchain.compiler,
+        compiler_package=toolchain.package,
+        features=features,
+        clusters=clusters,
+        family=toolchain.family,
+        verified=Verified.COMPILED,
+    )
+
+
+_HOST = TargetInfo(
+    name="host",
+    description="this machine's processor, all its cores",
+    triple=HOST.triple,
+    cpu=OWN_CPU,
+    family=HOST.family,
+    verified=Verified.HARDWARE,
+)
+
+_ARM64_BOARDS = (
+    ("raspberry-pi-3", "Raspberry Pi 3", "cortex-a53", _NEON, 4, "4 x Cortex-A53"),
+    ("raspberry-pi-4", "Raspberry Pi 4", "cortex-a72", _NEON, 4, "4 x Cortex-A72"),
+    ("raspberry-pi-5", "Raspberry Pi 5", "cortex-a76", _V8_2, 4, "4 x Cortex-A76"),
+    ("jetson-nano", "Jetson Nano", "cortex-a57", _NEON, 4, "4 x Cortex-A57"),
+    ("jetson-xavier-nx", "Jetson Xavier NX", "carmel", ("neon", "fullfp16"), 6, "6 x Carmel"),
+    ("jetson-orin-nano", "Jetson Orin Nano", "cortex-a78ae", _V8_2, 6, "6 x Cortex-A78AE"),
+    ("rk3399", "RK3399 board", "cortex-a72", _NEON, 2, "2 x Cortex-A72 (used), 4 x Cortex-A53"),
+    ("rk3588", "RK3588 board", "cortex-a76", _V8_2, 4, "4 x Cortex-A76 (used), 4 x Cortex-A55"),
+)
+_ARM64_CORES = (
+    ("cortex-a53", "Cortex-A53", "cortex-a53", _NEON),
+    ("cortex-a55", "Cortex-A55", "cortex-a55", _V8_2),
+    ("cortex-a72", "Cortex-A72", "cortex-a72", _NEON),
+    ("cortex-a73", "Cortex-A73", "cortex-a73", _NEON),
+    ("cortex-a76", "Cortex-A76", "cortex-a76", _V8_2),
+    ("cortex-a78", "Cortex-A78", "cortex-a78", _V8_2),
+    ("aarch64", "any 64-bit ARM processor", "generic", _NEON),
+)
+_ARMV7_CORES = (
+    ("cortex-a7", "Cortex-A7, hard float", "cortex-a7", _NEON),
+    ("cortex-a9", "Cortex-A9 with NEON, hard float", "cortex-a9", _NEON),
+    ("cortex-a15", "Cortex-A15, hard float", "cortex-a15", _NEON),
+    ("armv7", "any 32-bit ARMv7-A processor with NEON, hard float", "generic", _NEON),
+)
 
 _TABLE = (
-    TargetInfo(
-        name="host",
-        description="this machine's processor, all its cores",
-        triple=f"{platform.machine()}-linux-gnu",
-        cpu="native",
-    ),
+    _HOST,
+    *(_row(ARM64_LINUX, *row) for row in _ARM64_BOARDS),
+    *(_row(ARM64_LINUX, *row) for row in _ARM64_CORES),
+    *(_row(ARMV7_LINUX, *row) for row in _ARMV7_CORES),
+    _row(ARM64_ANDROID, "android-arm64", "Android device of the ABI arm64-v8a", "generic", _NEON),
+    _row(ARMV7_ANDROID, "android-armv7", "Android device of the ABI armeabi-v7a", "generic", _NEON),
 )
 
 
+ROWS = {row.name: row for row in _TABLE}
+"""The rows of the table by name, without the targets that the user added."""
+
+
 def all_targets() -> tuple[TargetInfo, ...]:
-    """Return every known target, in the order of the table."""
-    return _TABLE
-
-
-def find(name: str) -> TargetInfo:
-    """Return the target called ``name``.
+    """Return every known target: the rows in the order of the table, then the user's own.
 
     Raises
     ------
     TargetError
-        If there is none; the message names those there are.
+        If a file among the user's own is not sound.
     """
-    rows = {row.name: row for row in _TABLE}
+    return (*_TABLE, *map(_own, boards.files()))
+
+
+def find(name: str) -> TargetInfo:
+    """Return the target called ``name``, or the one that a file describes if ``name`` ends with ``.toml``.
+
+    A target of the user's own is checked with LLVM, which imports TVM.
+
+    Raises
+    ------
+    TargetError
+        If there is none, the message names those there are; or if the user's file is not sound.
+    """
+    if name in ROWS:
+        return ROWS[name]
+    if name.endswith(boards.SUFFIX):
+        return _checked(_own(Path(name).expanduser()))
+    rows = {row.name: row for row in all_targets()}
     if name in rows:
-        return rows[name]
+        return _checked(rows[name])
     near = difflib.get_close_matches(name, rows, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise TargetError(f"unknown target {name!r}: known targets are {', '.join(rows)}{hint}")
+
+
+def _own(path: Path) -> TargetInfo:
+    """Read a target of the user's own; its name may not be one of the table's."""
+    info = boards.read(path)
+    if info.name in ROWS:
+        raise TargetError(f"{path}: name: {info.name} is in the table already: choose another name")
+    return info
+
+
+def _checked(info: TargetInfo) -> TargetInfo:
+    llvm.check(info)
+    return info

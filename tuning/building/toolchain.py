@@ -4,8 +4,8 @@ import tempfile
 from pathlib import Path
 
 from targets import TargetInfo
+from targets.elf import machine_of_triple
 from tuning.building.candidate import LIBRARY, Recipe, build_trivial
-from tuning.building.elf import machine_of_triple
 from tuning.errors import TuningError
 from tuning.workers import call
 
@@ -30,5 +30,13 @@ def check_toolchain(target: TargetInfo) -> None:
     if outcome.cause is not None:
         raise TuningError(
             f"{compiler} does not make libraries for the target {target.name} ({outcome.cause}): "
-            f"install the package {target.compiler_package}; its {target.compiler} has to come first on PATH"
+            f"{_remedy(target)}"
         )
+
+
+def _remedy(target: TargetInfo) -> str:
+    """Say what to do; of a compiler that a package has installed, another one can be in front."""
+    toolchain = target.toolchain
+    if toolchain.is_on_path:
+        return f"{toolchain.remedy}; its {target.compiler} has to come first on PATH"
+    return toolchain.remedy

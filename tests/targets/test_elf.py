@@ -9,8 +9,8 @@ import tvm_ffi
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuning.building.elf import Machine, check_library, machine_of_library, machine_of_triple
-from tuning.errors import TuningError
+from targets.elf import Machine, check_library, machine_of_library, machine_of_triple
+from targets.errors import TargetError
 
 
 def header(number: int, bits: int = 64, order: str = "little", kind: int = 3) -> bytes:
@@ -40,7 +40,7 @@ def test_a_triple_asks_for_a_machine(tmp_path: Path, triple: str, number: int, b
     assert machine_of_triple(triple) == machine_of_library(library)
     check_library(library, triple)
     library.write_bytes(header(number + 1, bits, order))
-    with pytest.raises(TuningError, match="and not for"):
+    with pytest.raises(TargetError, match="and not for"):
         check_library(library, triple)
 
 
@@ -56,7 +56,7 @@ def test_a_real_library_is_read_as_readelf_reads_it() -> None:
 def test_the_message_names_both_machines(tmp_path: Path) -> None:
     library = tmp_path / "candidate.so"
     library.write_bytes(header(62))
-    with pytest.raises(TuningError) as refused:
+    with pytest.raises(TargetError) as refused:
         check_library(library, "armv7l-linux-gnueabihf")
     assert str(refused.value) == (
         "the library is for x86-64, 64 bits, little-endian, and not for ARM, 32 bits, little-endian"
@@ -70,12 +70,12 @@ def test_a_machine_without_a_name_is_told_by_its_number() -> None:
 def test_an_object_is_no_shared_library(tmp_path: Path) -> None:
     library = tmp_path / "candidate.so"
     library.write_bytes(header(62, kind=1))
-    with pytest.raises(TuningError, match="not a shared library"):
+    with pytest.raises(TargetError, match="not a shared library"):
         check_library(library, "x86_64-linux-gnu")
 
 
 def test_an_unknown_architecture_is_refused() -> None:
-    with pytest.raises(TuningError, match="'vax-unknown-ultrix' is not known: known are x86_64"):
+    with pytest.raises(TargetError, match="'vax-unknown-ultrix' is not known: known are x86_64"):
         machine_of_triple("vax-unknown-ultrix")
 
 
@@ -83,7 +83,7 @@ def test_an_unknown_architecture_is_refused() -> None:
 def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     library = tmp_path_factory.getbasetemp() / "any.so"
     library.write_bytes(data)
-    with suppress(TuningError):
+    with suppress(TargetError):
         machine = machine_of_library(library)
         assert data[:4] == b"\x7fELF"
         assert data[16:20] == header(machine.number, machine.bits, machine.order)[16:20]
