@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import tvm
 
 OWN_CPU = "native"
+_HARD_FLOAT = "eabihf"
 
 
 class Verified(StrEnum):
@@ -89,11 +90,17 @@ class TargetInfo:
         return self if compiler is None else replace(self, compiler=compiler, compiler_package="")
 
     def target(self) -> "tvm.target.Target":
-        """Return TVM's target: LLVM for the processor, with its features and its real number of cores."""
+        """Return TVM's target: LLVM for the processor, with its features and its real number of cores.
+
+        LLVM would take the hard-float ABI from the triple, but TVM sets the soft one if it is not told, and
+        then calls of functions such as ``powf`` pass their numbers in the wrong registers.
+        """
         import tvm
 
         cpu = _own_cpu() if self.cpu == OWN_CPU else self.cpu
         fields = {"kind": "llvm", "mtriple": self.triple, "mcpu": cpu, "num-cores": self.threads}
+        if self.triple.endswith(_HARD_FLOAT):
+            fields["mfloat-abi"] = "hard"
         if self.features:
             fields["mattr"] = [f"+{feature}" for feature in self.features]
         return tvm.target.Target(fields)
