@@ -1,11 +1,14 @@
 """The manifest.h of a bundle: what run.cpp has to know of manifest.json, so that it needs no JSON parser."""
 
+import string
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.bundle.manifest import Manifest
 from pipeline.report.tables import printable
+
+_PLAIN = (string.ascii_letters + string.digits + " .,:;-_").encode()
 
 
 def header(manifest: Manifest, files: Mapping[str, Path]) -> str:
@@ -59,13 +62,9 @@ def _crc32(path: Path) -> int:
 
 
 def _literal(text: str) -> str:
-    """A C++ string literal of one printable line; what is not a plain letter or digit is an octal escape."""
-    return '"' + "".join(map(_character, printable(text).encode("utf-8", "replace"))) + '"'
+    """A C++ string literal of one printable line; what could mean something else is an octal escape."""
+    return '"' + "".join(map(_character, printable(text).encode())) + '"'
 
 
 def _character(byte: int) -> str:
-    return (
-        chr(byte)
-        if chr(byte).isascii() and (chr(byte).isalnum() or chr(byte) in " .,:;-_")
-        else f"\\{byte:03o}"
-    )
+    return chr(byte) if byte in _PLAIN else f"\\{byte:03o}"

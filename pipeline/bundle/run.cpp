@@ -200,9 +200,10 @@ std::string ProcessorModel(const std::string& otherwise) {
 std::string MeasuredOn() {
   utsname system{};
   uname(&system);
-  const char* threads = std::getenv("TVM_NUM_THREADS");
-  return ProcessorModel(system.machine) + ", " + system.sysname + " " + system.machine +
-         ", TVM_NUM_THREADS=" + threads + (IsEmulated() ? ", emulated: says nothing about the device" : "");
+  const int threads = ffi::Function::GetGlobalRequired("runtime.NumThreads")().cast<int>();
+  return ProcessorModel(system.machine) + ", " + system.sysname + " " + system.machine + ", " +
+         std::to_string(threads) + (threads == 1 ? " thread" : " threads") +
+         (IsEmulated() ? ", emulated: says nothing about the device" : "");
 }
 
 int Run(const std::string& folder, long runs) {
