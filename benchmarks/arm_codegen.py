@@ -4,7 +4,7 @@ Each is compiled for a Cortex-A72 without a schedule, and with the first plain s
 Its instructions are counted as it executes under qemu, exactly and without a word on time; where qemu or the
 cross compiler is missing they are counted in the assembly of the inner loop.
 
-    python benchmarks/arm_codegen.py [--convolutions N]
+    python benchmarks/arm_codegen.py [--model MODEL] [--convolutions N]
 
 Prints one JSON object: `min_vector_share`, the smallest share of an inner loop's multiply-adds that plain
 schedules do in vectors; for both networks the instructions executed for each multiply-add, with the peak's
@@ -44,13 +44,14 @@ def main() -> None:
     parser.add_argument(
         "--convolutions", type=int, default=10, help="of each network, the most expensive first (default: 10)"
     )
+    parser.add_argument("--model", type=Path, help="another network than GoogLeNet, an ONNX file")
     options = parser.parse_args()
     target = tvm.target.Target(TARGET)
     with tempfile.TemporaryDirectory(prefix="deeprebirth-codegen-") as folder:
         counter, counted = _counter(Path(folder))
         rows = [
             _row(network, convolution, counter, target)
-            for network, module in _modules(Path(folder)).items()
+            for network, module in _modules(options.model or _googlenet(Path(folder))).items()
             for convolution in heaviest(module, target, options.convolutions)
         ]
     print(json.dumps(summary(rows, counted, 1 / processor_of(target).lanes), indent=2))
@@ -92,9 +93,12 @@ def _counter(folder: Path) -> tuple[Counter, str]:
     return Executing(emulator), f"executed under qemu: {emulator.measured_on}"
 
 
-def _modules(folder: Path) -> dict[str, tvm.IRModule]:
-    zoo = {each.name: each for each in ZOO}
-    network = pipeline.load_network(zoo[NETWORK].write(folder))
+def _googlenet(folder: Path) -> Path:
+    return next(each for each in ZOO if each.name == NETWORK).write(folder)
+
+
+def _modules(model: Path) -> dict[str, tvm.IRModule]:
+    network = pipeline.load_network(model)
     return {
         "original": network.module,
         "merged": merge_network(network, MergeRequest(retraining=True)).module,
