@@ -10,7 +10,7 @@ from types import FrameType
 
 import typer
 
-from pipeline.cli import deploy, devices, doctor, export, inspect, report, retrain, targets, tune
+from pipeline.cli import deploy, devices, doctor, export, inspect, report, retrain, runtime, targets, tune
 from pipeline.errors import UserError
 
 FAILURE, MISTAKE, INTERRUPTED = 1, 2, 130
@@ -31,6 +31,7 @@ app.command()(report.report)
 app.command()(devices.tracker)
 app.command()(devices.serve)
 app.command()(devices.devices)
+app.command()(runtime.runtime)
 app.command()(targets.targets)
 app.command()(doctor.doctor)
 
