@@ -26,7 +26,7 @@ from targets.toolchains import Toolchain, of_triple
 
 SUFFIX = ".toml"
 _NAME = r"^[a-z0-9][a-z0-9_.-]*$"
-_LINE = r"^[^\x00-\x1f\x7f]*$"
+_LINE = r"^[^\p{Cc}\p{Zl}\p{Zp}]*$"
 _TRIPLE = r"^(aarch64|arm|armv7|armv7a|armv7l|i686|riscv64|x86_64)(-[a-z0-9_.]+){1,3}$"
 _WORD = r"^[a-z0-9][a-z0-9_.+-]*$"
 _MOST_CORES = 1024

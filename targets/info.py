@@ -92,8 +92,8 @@ class TargetInfo:
     def target(self) -> "tvm.target.Target":
         """Return TVM's target: LLVM for the processor, with its features and its real number of cores.
 
-        LLVM would take the hard-float ABI from the triple, but TVM sets the soft one if it is not told, and
-        then calls of functions such as ``powf`` pass their numbers in the wrong registers.
+        LLVM would take the hard-float ABI from the triple, but TVM sets the soft one if it is not told. Then
+        calls of functions such as ``powf`` pass numbers in the wrong registers, and linkers refuse the code.
         """
         import tvm
 
