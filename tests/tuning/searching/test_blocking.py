@@ -43,6 +43,11 @@ def test_large_square_blocks_come_first() -> None:
     assert blockings(12, 1, 1, lanes=16, processor=WIDE, most=1) == [Blocking(16, 12, 1, 1)]
 
 
+@pytest.mark.parametrize("vectors", [14, 16, 20, 24, 64, 100])
+def test_columns_are_preferred_where_only_a_long_thin_block_divides(vectors: int) -> None:
+    assert blockings(vectors, 13, 13, lanes=16, processor=WIDE, most=1) == [Blocking(16, 1, 1, 13)]
+
+
 @pytest.mark.parametrize(("extent", "lanes"), [(24, 8), (10, 10), (20, 10), (61, 1), (14, 14), (96, 16)])
 def test_a_vector_is_a_power_of_two_unless_that_is_short(extent: int, lanes: int) -> None:
     assert lanes_of(extent, WIDE) == lanes

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tvm
+from codegen.instructions import read_assembly
+from codegen.loops import Counts, count, inner_loop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tvm import relax
@@ -92,12 +94,46 @@ def test_sums_of_a_convolution_are_vectors_of_the_processor(convolution, host: t
     assert re.search(rf"T.vectorized\(T.int64\({lanes}\)\)", first.sch.mod.script())
 
 
-@pytest.mark.parametrize("sizes", [{}, {"kernel": 1, "padding": 0}, {"stride": 2}])
+IMAGE = {"inputs": 3, "outputs": 64, "height": 64, "width": 64, "kernel": 7, "padding": 3}
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {},
+        {"kernel": 1, "padding": 0},
+        {"stride": 2},
+        {**IMAGE, "stride": 2},
+        {**IMAGE, "stride": 4},
+        {"kernel": 5, "padding": 2, "height": 13, "width": 13},
+        {"outputs": 64, "height": 13, "width": 13},
+        {"inputs": 32, "outputs": 32, "groups": 32, "height": 28, "width": 28},
+    ],
+    ids=str,
+)
 def test_code_for_a_phone_multiplies_vectors_only(convolution, sizes: dict) -> None:
-    first = candidates(convolution(**sizes).task(PHONE), PHONE)[0]
-    code = tvm.compile(first.sch.mod, PHONE).mod.inspect_source("asm")
-    assert len(re.findall(r"\bfmla\s+v\d+\.4s", code)) >= 16
-    assert not re.findall(r"\bfmadd\b", code)
+    counts = phone_loop(convolution(**sizes))
+    assert counts.in_vectors >= 48
+    assert counts.in_scalars == 0
+
+
+@pytest.mark.parametrize("sizes", [{"outputs": 7, "width": 13, "height": 13}, {"outputs": 1, "width": 17}])
+def test_vectors_prevail_for_a_phone_where_a_prime_number_of_columns_fills_them(
+    convolution, sizes: dict
+) -> None:
+    assert phone_loop(convolution(**sizes)).vector_share >= 0.9
+
+
+@pytest.mark.parametrize("outputs", [112, 256])
+def test_thirteen_columns_need_few_instructions_for_each_multiply_add(convolution, outputs: int) -> None:
+    counts = phone_loop(convolution(inputs=32, outputs=outputs, height=13, width=13))
+    assert counts.instructions / counts.multiply_adds < 0.4
+
+
+def phone_loop(case) -> Counts:
+    """Count what a turn of the inner loop does in the code of the first candidate."""
+    first = candidates(case.task(PHONE), PHONE)[0]
+    return count(inner_loop(read_assembly(tvm.compile(first.sch.mod, PHONE).mod.inspect_source("asm"))).body)
 
 
 def test_a_record_of_one_is_read_again(
