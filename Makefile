@@ -10,10 +10,14 @@ BIN := $(VENV)/bin
 # Debian packages: a compiler links the libraries. Installed only when missing and when we are root.
 PACKAGES := g++ $(PYTHON)-venv
 
+# What tests for ARM boards need besides, and are skipped without. Installed when missing and when we are root.
+ARM_PACKAGES := qemu-user g++-aarch64-linux-gnu g++-arm-linux-gnueabihf
+ARM_PROGRAMS := qemu-aarch64 aarch64-linux-gnu-g++ arm-linux-gnueabihf-g++
+
 # Fashion-MNIST, which the demo retrains on. Installed when missing and when we are root.
 DATASET := dataset-fashion-mnist
 
-.PHONY: demo test lint system data
+.PHONY: demo test lint system arm data
 
 demo: $(VENV)/.ready data
 	@test -d $(DATA) || { echo "please install $(DATASET), or give DATA=DIR with MNIST-like files" >&2; exit 1; }
@@ -22,7 +26,7 @@ demo: $(VENV)/.ready data
 	$(BIN)/deeprebirth deploy examples/fashion_googlenet.onnx --retrained $(DEMO)/retrained --target host \
 	    --trials $(TRIALS) --out $(DEMO)/deployed --database $(DEMO)/tuning
 
-test: $(VENV)/.ready lint data
+test: $(VENV)/.ready lint data arm
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.ready
@@ -43,6 +47,14 @@ system:
 	    else \
 	        echo "please install: $(PACKAGES)" >&2; exit 1; \
 	    fi; }
+
+arm:
+	@(for program in $(ARM_PROGRAMS); do command -v $$program >/dev/null || exit 1; done) || { \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	        apt-get update -qq && apt-get install -y -qq --no-install-recommends $(ARM_PACKAGES); \
+	    else \
+	        false; \
+	    fi; } || echo "tests for ARM boards are skipped without: $(ARM_PACKAGES)" >&2
 
 data:
 	@test -d $(DATA) || { \

@@ -1,12 +1,14 @@
 """TVM's runtime for a board: headers to compile against, libraries to link with and to copy.
 
-For 64-bit ARM Linux it is in the wheels of the installed version, which pip fetches by the tag of their platform.
-For other systems there is no wheel: the user makes the runtime from TVM's sources and names its folder.
+For 64-bit ARM Linux it is in the wheels of the installed version, which pip fetches by the tag of their
+platform. For other systems there is no wheel: the user makes the runtime from TVM's sources and names its
+folder.
 """
 
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -68,9 +70,7 @@ def fetch(target: TargetInfo, folder: Path) -> TvmRuntime:
     return TvmRuntime(
         headers=tuple(folder / name for name in _HEADERS),
         libraries=tuple(next(folder.rglob(name)) for name in LIBRARIES),
-        licences=tuple(
-            path for path in sorted(folder.rglob("*")) if path.is_file() and _is_licence(path.name)
-        ),
+        licences=tuple(_licences(folder.rglob("*"))),
     )
 
 
@@ -88,8 +88,7 @@ def given(target: TargetInfo, folder: Path) -> TvmRuntime:
     libraries = tuple(folder / "lib" / name for name in LIBRARIES)
     for library in libraries:
         check_library(library, target.triple)
-    licences = sorted(path for path in folder.glob("*") if path.is_file() and _is_licence(path.name))
-    return TvmRuntime((folder / "include",), libraries, tuple(licences))
+    return TvmRuntime((folder / "include",), libraries, tuple(_licences(folder.glob("*"))))
 
 
 def how_to_make(target: TargetInfo) -> str:
@@ -103,8 +102,8 @@ def how_to_make(target: TargetInfo) -> str:
 
 def _not_fetched(wanted: list[str], reason: str) -> TargetError:
     return TargetError(
-        f"the wheels {' and '.join(wanted)} for the board cannot be fetched ({reason}): check the network, or "
-        "give --tvm-runtime DIR"
+        f"the wheels {' and '.join(wanted)} for the board cannot be fetched ({reason}): check the network, "
+        "or give --tvm-runtime DIR"
     )
 
 
@@ -125,5 +124,5 @@ def _is_needed(name: str) -> bool:
     return wanted or ("tvm_ffi" in name and name.endswith(_FFI_LICENCES))
 
 
-def _is_licence(name: str) -> bool:
-    return name.startswith(("LICENSE", "NOTICE"))
+def _licences(paths: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in paths if path.is_file() and path.name.startswith(("LICENSE", "NOTICE")))
