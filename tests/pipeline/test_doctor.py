@@ -1,4 +1,5 @@
 import os
+import shutil
 import socket
 import sys
 from importlib import metadata
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import doctor
+from targets.toolchains import ARM64_ANDROID, ARM64_LINUX
 
 
 def test_everything_is_looked_at():
@@ -21,10 +23,15 @@ def test_everything_is_looked_at():
         "disk space",
         "torch",
         "onnxruntime",
+        "for 64-bit ARM Linux",
+        "for 32-bit ARM Linux",
+        "for 64-bit ARM Android",
+        "for 32-bit ARM Android",
     ]
     for check in checks:
         assert check.detail
-        assert bool(check.remedy) is not check.ok
+        assert check.remedy or check.ok
+        assert check.ok or not check.name.startswith("for ")
         assert doctor.Check.model_validate_json(check.model_dump_json()) == check
     assert {check.name for check in checks if not check.ok} <= {"disk space"}
 
@@ -63,6 +70,30 @@ def test_a_compiler_that_does_not_work(monkeypatch: pytest.MonkeyPatch, tmp_path
     check = doctor.compiler()
     assert not check.ok
     assert check.detail == f"{broken} cannot make a shared object: cannot find crti.o"
+
+
+def test_a_cross_compiler_that_is_missing_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    check = doctor.cross_compiler(ARM64_LINUX)
+    assert check.ok
+    assert check.detail == "cannot be built for: no aarch64-linux-gnu-g++"
+    assert check.remedy == "to build for it: apt-get install g++-aarch64-linux-gnu"
+
+
+def test_a_cross_compiler_of_another_machine_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / ARM64_LINUX.compiler).symlink_to(shutil.which("g++"))
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    check = doctor.cross_compiler(ARM64_LINUX)
+    assert not check.ok
+    assert "and not for AArch64" in check.detail
+
+
+def test_an_android_ndk_that_is_missing_is_asked_for_by_its_variable(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("ANDROID_NDK_HOME", raising=False)
+    monkeypatch.delenv("ANDROID_NDK_ROOT", raising=False)
+    check = doctor.cross_compiler(ARM64_ANDROID)
+    assert check.ok
+    assert "set ANDROID_NDK_HOME" in check.remedy
 
 
 def test_a_package_that_crashes_on_import(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
