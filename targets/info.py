@@ -5,7 +5,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from targets import machine
+from targets import llvm, machine
 from targets.errors import TargetError
 from targets.toolchains import Toolchain
 
@@ -90,7 +90,10 @@ class TargetInfo:
         return self if compiler is None else replace(self, compiler=compiler, compiler_package="")
 
     def target(self) -> "tvm.target.Target":
-        """Return TVM's target: LLVM for the processor, with its features and its real number of cores.
+        """Return TVM's target: LLVM for the processor, with its real number of cores.
+
+        Features that LLVM gives to the processor anyway are left out, so that targets for which the same code
+        is made are equal.
 
         LLVM would take the hard-float ABI from the triple, but TVM sets the soft one if it is not told. Then
         calls of functions such as ``powf`` pass numbers in the wrong registers, and linkers refuse the code.
@@ -101,8 +104,9 @@ class TargetInfo:
         fields = {"kind": "llvm", "mtriple": self.triple, "mcpu": cpu, "num-cores": self.threads}
         if self.triple.endswith(_HARD_FLOAT):
             fields["mfloat-abi"] = "hard"
-        if self.features:
-            fields["mattr"] = [f"+{feature}" for feature in self.features]
+        added = sorted(set(self.features) - llvm.features(self.triple, cpu)) if self.features else ()
+        if added:
+            fields["mattr"] = [f"+{feature}" for feature in added]
         return tvm.target.Target(fields)
 
     def measured_on(self) -> str:

@@ -2,9 +2,12 @@
 
 import difflib
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from targets.errors import TargetError
-from targets.info import TargetInfo
+
+if TYPE_CHECKING:
+    from targets.info import TargetInfo
 
 
 def cpus(triple: str) -> set[str]:
@@ -23,7 +26,7 @@ def features(triple: str, cpu: str) -> set[str]:
     return {str(name) for name in tvm.target.codegen.llvm_get_cpu_features(target)}
 
 
-def check(info: TargetInfo) -> None:
+def check(info: "TargetInfo") -> None:
     """Check the names of a target's processor and features.
 
     A feature is known if some processor of the triple has it.
@@ -42,7 +45,7 @@ def check(info: TargetInfo) -> None:
             raise TargetError(_unknown(info, "features", "feature", feature, available))
 
 
-def _unknown(info: TargetInfo, field: str, kind: str, name: str, known: Collection[str]) -> str:
+def _unknown(info: "TargetInfo", field: str, kind: str, name: str, known: Collection[str]) -> str:
     near = difflib.get_close_matches(name, sorted(known), n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(known))}"
     return f"target {info.name}: {field}: LLVM knows no {kind} {name!r} for {info.triple}: {hint}"

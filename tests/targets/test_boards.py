@@ -43,7 +43,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_file_with_all_fields(tmp_path: Path) -> None:
     every = FIELDS | {
         "description": "our camera, revision 2",
-        "features": ["neon", "dotprod"],
+        "features": ["neon", "dotprod", "i8mm"],
         "clusters": "4 x Cortex-A55",
         "compiler": "tools/my-g++",
         "package": "our SDK",
@@ -52,7 +52,8 @@ def test_a_file_with_all_fields(tmp_path: Path) -> None:
     info = targets.find(str(put(tmp_path, every)))
     exported = info.target().export()
     assert (exported["mcpu"], exported["num-cores"]) == ("cortex-a55", 4)
-    assert list(exported["mattr"]) == ["+neon", "+dotprod"]
+    assert info.features == ("neon", "dotprod", "i8mm")
+    assert list(exported["mattr"]) == ["+i8mm"]
     assert info.compiler == str(tmp_path / "tools/my-g++")
     assert info.measured_on() == "our camera, revision 2"
     assert info.verified == targets.Verified.NOT

@@ -3,6 +3,7 @@
 import pytest
 
 import targets
+from targets import llvm
 
 
 def test_host_is_known() -> None:
@@ -17,6 +18,19 @@ def test_unknown_name_is_refused_in_one_line_with_the_known_ones() -> None:
         targets.find("hots")
     assert "did you mean host?" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("row", targets.all_targets()[1:], ids=lambda row: row.name)
+def test_a_rows_features_are_those_that_llvm_gives_its_core(row: targets.TargetInfo) -> None:
+    listed = llvm.features(row.triple, row.cpu) & {"neon", "dotprod", "fullfp16"}
+    assert set(row.features) == listed
+    assert "mattr" not in row.target().export()
+
+
+def test_a_board_tells_its_own_name_and_cores_and_not_this_machines() -> None:
+    for row in targets.all_targets()[1:]:
+        assert row.measured_on() == row.description
+        assert row.threads == row.cores
 
 
 def test_names_are_unique() -> None:
