@@ -5,6 +5,9 @@ in a layout with the channels innermost, weights are rearranged when the network
 broadcast. It wants channels that share their inputs. *Columns*: the vectors hold neighbouring output columns,
 for depthwise convolutions, pools, and convolutions whose channels do not fill a vector.
 
+Padding is written for a row of outputs at a time, and so anew for each block of channels. Where that block is
+narrow it would be a good part of the work, and is done once before everything else.
+
 A plain schedule is a point in a design space of its own: its tile sizes, places and unrolling are
 MetaSchedule's sampling instructions with decisions made by `blocking`. So the evolutionary search goes on
 from it, and its trace is stored and replayed as any other.
@@ -27,6 +30,8 @@ _UNROLL_STEPS = (0, 16, 64, 512)
 _BLOCK, _WHOLE = 2, 3
 _MOST_COLUMNS = 16
 _FEW_LANES = 1 / 4
+_NARROW = 16
+_AT_ROOT = -1
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,11 @@ def _tile(schedule: Schedule, nest: Nest, choice: _Choice) -> None:
     producers = [each for each in schedule.get_producers(block) if _is_placeable(schedule, each)]
     schedule.reverse_compute_at(reader, parallel[-1], preserve_unit_loops=True)
     for each in producers:
-        _place(schedule, each, depth=len(parallel) - 2)
+        _place(schedule, each, _AT_ROOT if _is_narrow(choice) else len(parallel) - 2)
+
+
+def _is_narrow(choice: _Choice) -> bool:
+    return choice.channels and choice.block.lanes * choice.block.channels <= _NARROW
 
 
 def _reader(schedule: Schedule, block: SBlockRV) -> SBlockRV:

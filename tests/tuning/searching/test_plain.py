@@ -23,6 +23,7 @@ from tuning.searching.space import replay, tune_context
 PHONE = tvm.target.Target(
     {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a72", "num-cores": 4}
 )
+ROOMY = Processor(lanes=4, registers=64, cores=4)
 SMALL = Processor(lanes=4, registers=16, cores=2)
 
 
@@ -128,6 +129,14 @@ def test_vectors_prevail_for_a_phone_where_a_prime_number_of_columns_fills_them(
 def test_thirteen_columns_need_few_instructions_for_each_multiply_add(convolution, outputs: int) -> None:
     counts = phone_loop(convolution(inputs=32, outputs=outputs, height=13, width=13))
     assert counts.instructions / counts.multiply_adds < 0.4
+
+
+@pytest.mark.parametrize(("outputs", "before"), [(16, True), (256, False)])
+def test_padding_is_written_before_everything_else_where_blocks_of_channels_are_narrow(
+    convolution, outputs: int, before: bool
+) -> None:
+    first = plain_schedules(convolution(outputs=outputs, height=12, width=12).task(PHONE), ROOMY, 1)[0]
+    assert (len(first.get_loops(first.get_sblock("pad_temp"))) == 4) == before
 
 
 def phone_loop(case) -> Counts:
