@@ -80,9 +80,7 @@ def test_a_library_for_a_newer_core_ends_the_session_and_that_is_told(board, new
     np.testing.assert_array_equal(doubled(following, library), DOUBLED)
 
 
-def test_a_library_for_another_machine_is_refused_and_that_is_all(
-    board, own_library, library
-) -> None:
+def test_a_library_for_another_machine_is_refused_and_that_is_all(board, own_library, library) -> None:
     lease = board.take()
     with pytest.raises(Exception, match=r"own\.so"):
         load(lease, own_library)
