@@ -14,6 +14,7 @@ from tvm import te
 
 import targets
 from tuning.building.toolchain import check_toolchain
+from tuning.intrinsics import import_cpu_intrinsics
 
 ARM = [row for row in targets.all_targets() if row.name != "host"]
 LINUX = [row for row in ARM if "Linux" in row.family]
@@ -76,9 +77,29 @@ def test_a_convolution_has_vectors_of_floats(row: targets.TargetInfo) -> None:
 
 
 @pytest.mark.parametrize("row", ON_64_BITS, ids=name_of)
-def test_float16_is_computed_with_where_the_core_can(row: targets.TargetInfo) -> None:
+def test_float16_has_its_arithmetic_where_the_row_says_so(row: targets.TargetInfo) -> None:
     in_halves = re.search(r"\sf(mla|mul)\s+v\d+\.[48]h", assembly(row, "float16"))
     assert bool(in_halves) is ("fullfp16" in row.features)
+
+
+@pytest.mark.parametrize("row", [row for row in ARM if "dotprod" in row.features], ids=name_of)
+def test_dot_products_of_int8_have_their_instruction(row: targets.TargetInfo) -> None:
+    import_cpu_intrinsics()
+    values, weights = te.placeholder((64,), "int8"), te.placeholder((4, 64), "int8")
+    k = te.reduce_axis((0, 64))
+
+    def summand(i):
+        return te.sum(values[k].astype("int32") * weights[i, k].astype("int32"), axis=k)
+
+    sums = te.compute((4,), summand, name="sums")
+    schedule = tvm.s_tir.Schedule(te.create_prim_func([values, weights, sums]))
+    block = schedule.get_sblock("sums")
+    i, reduced = schedule.get_loops(block)
+    outer, inner = schedule.split(reduced, [None, 4])
+    schedule.reorder(outer, i, inner)
+    schedule.decompose_reduction(block, outer)
+    schedule.tensorize(i, "dot_4x4_i8i8s32_sdot")
+    assert "\tsdot\t" in tvm.tirx.build(schedule.mod, target=row.target()).inspect_source("asm")
 
 
 @pytest.mark.parametrize("row", LINUX, ids=name_of)
