@@ -7,8 +7,8 @@ cross compiler is missing they are counted in the assembly of the inner loop.
     python benchmarks/arm_codegen.py [--model MODEL] [--convolutions N]
 
 Prints one JSON object: `min_vector_share`, the smallest share of an inner loop's multiply-adds that plain
-schedules do in vectors; for both networks the instructions executed for each multiply-add, with the peak's
-beside them; a row for each convolution; and how it was counted.
+schedules do in vectors; for both networks the instructions executed for each multiply-add, beside the peak's,
+which is that of full vectors and nothing else; a row for each convolution; and how it was counted.
 """
 
 import argparse
@@ -47,34 +47,28 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="another network than GoogLeNet, an ONNX file")
     options = parser.parse_args()
     target = tvm.target.Target(TARGET)
+    peak = 1 / processor_of(target).lanes
     with tempfile.TemporaryDirectory(prefix="deeprebirth-codegen-") as folder:
         counter, counted = _counter(Path(folder))
         rows = [
-            _row(network, convolution, counter, target)
+            {**_row(network, convolution, counter, target), "peak": {"instructions_per_multiply_add": peak}}
             for network, module in _modules(options.model or _googlenet(Path(folder))).items()
             for convolution in heaviest(module, target, options.convolutions)
         ]
-    print(json.dumps(summary(rows, counted, 1 / processor_of(target).lanes), indent=2))
+    if not rows:
+        parser.error("there are no convolutions to count in")
+    print(json.dumps(summary(rows, counted), indent=2))
 
 
-def summary(rows: list[Row], counted: str, peak: float) -> dict[str, Any]:
-    """Return the figures of all rows.
-
-    Parameters
-    ----------
-    rows : list of dict
-    counted : str
-        How it was counted, in words.
-    peak : float
-        Instructions for each multiply-add if there were none but full vectors.
-    """
+def summary(rows: list[Row], counted: str) -> dict[str, Any]:
+    """Return the figures of all rows, of which there is at least one, and how it was counted."""
     networks = list(dict.fromkeys(row["network"] for row in rows))
     return {
         "min_vector_share": min(row["plain"]["vector_share"] for row in rows),
         "instructions_per_multiply_add": {
             network: {
-                **{kind: _mean([row for row in rows if row["network"] == network], kind) for kind in KINDS},
-                "peak": peak,
+                kind: _mean([row for row in rows if row["network"] == network], kind)
+                for kind in (*KINDS, "peak")
             }
             for network in networks
         },

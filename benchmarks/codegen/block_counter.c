@@ -3,7 +3,8 @@
  *     qemu-aarch64 -plugin block_counter.so,out=FILE PROGRAM
  *
  * At the end FILE gets a line for each block: its address, its instructions, and its runs. The declarations are
- * those of qemu's qemu-plugin.h, version 1, which Debian does not package.
+ * those of qemu's qemu-plugin.h, which Debian does not package; versions 1 and 2 do not differ in them. It is
+ * compiled with the one that qemu asks for as API_VERSION.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -26,7 +27,7 @@ void qemu_plugin_register_atexit_cb(qemu_plugin_id_t, end_callback, void *);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
 uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *);
 
-EXPORTED int qemu_plugin_version = 1;
+EXPORTED int qemu_plugin_version = API_VERSION;
 
 struct block {
   uint64_t address, instructions, runs;

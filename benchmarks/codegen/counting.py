@@ -23,6 +23,8 @@ class Finding:
         A turn of its inner loop.
     vector_share : float
         Share of the inner loop's multiply-adds that are done in vectors.
+    kernel_vector_share : float or None
+        The same of all multiply-adds that the kernel executed; None if it was not run.
     multiply_adds : int or None
         That the whole kernel executed; None if it was not run.
     instructions_per_multiply_add : float
@@ -33,6 +35,7 @@ class Finding:
 
     inner_loop: Counts
     vector_share: float
+    kernel_vector_share: float | None
     multiply_adds: int | None
     instructions_per_multiply_add: float
     code_bytes: int
@@ -49,7 +52,14 @@ def statically(kernel: Kernel, target: tvm.target.Target) -> Finding:
     code = read_assembly(kernel.build(target).inspect_source("asm"))
     loop = inner_loop(code)
     turn = count(loop.body) if loop else _NOTHING
-    return Finding(turn, turn.vector_share, None, _ratio(turn), _BYTES * len(code))
+    return Finding(
+        inner_loop=turn,
+        vector_share=turn.vector_share,
+        kernel_vector_share=None,
+        multiply_adds=None,
+        instructions_per_multiply_add=_ratio(turn),
+        code_bytes=_BYTES * len(code),
+    )
 
 
 class Executing:
@@ -86,6 +96,7 @@ class Executing:
         return Finding(
             inner_loop=count(loop.body) if loop else _NOTHING,
             vector_share=count(loop.body, runs).vector_share if loop else 0.0,
+            kernel_vector_share=whole.vector_share,
             multiply_adds=whole.multiply_adds,
             instructions_per_multiply_add=_ratio(everything),
             code_bytes=_BYTES * len(program.code),

@@ -5,6 +5,7 @@ that what a plug-in of qemu counts (`block_counter.c`) can be looked up in the d
 exact, and say nothing of time.
 """
 
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -117,13 +118,14 @@ class Emulator:
         self._counts = folder.resolve() / "counts.txt"
         self._plugin = folder.resolve() / "block_counter.so"
         self._cpu = cpu
-        _run(["cc", "-shared", "-fPIC", "-O2", "-o", self._plugin, _HERE / "block_counter.c"])
+        self._version = _run(["qemu-aarch64", "--version"]).splitlines()[0]
+        version = f"-DAPI_VERSION={_api_version(self._version)}"
+        _run(["cc", "-shared", "-fPIC", "-O2", version, "-o", self._plugin, _HERE / "block_counter.c"])
 
     @property
     def measured_on(self) -> str:
         """qemu's version and the processor, in words."""
-        version = _run(["qemu-aarch64", "--version"]).splitlines()[0]
-        return f"{version}, -cpu {self._cpu}"
+        return f"{self._version}, -cpu {self._cpu}"
 
     def run(self, program: Path, arguments: Sequence[str] = ()) -> Executed:
         """Run a program and count what it executes.
@@ -142,6 +144,12 @@ class Emulator:
             for at in range(instructions):
                 runs[address + at * _BYTES] += times
         return Executed(runs)
+
+
+def _api_version(line: str) -> int:
+    """Return the version of the plug-in interface from qemu's own; qemu 9 refuses the first."""
+    major = re.search(r"version (\d+)", line)
+    return 2 if major and int(major.group(1)) >= 9 else 1
 
 
 def _run(command: Sequence[str | Path]) -> str:
