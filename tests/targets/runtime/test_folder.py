@@ -112,5 +112,5 @@ def test_the_sources_compile_for_32_bits(own_runtime) -> None:
 
 
 def test_a_compiler_that_fails_is_told_in_one_line(own_runtime) -> None:
-    with pytest.raises(targets.TargetError, match="false cannot make .*: it ended with code 1"):
+    with pytest.raises(targets.TargetError, match=r"false cannot make .*: it ended with code 1"):
         check_sources("false", own_runtime)
