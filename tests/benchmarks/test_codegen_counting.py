@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import tvm
 from arm_codegen import TARGET, summary
@@ -14,7 +15,11 @@ from codegen.emulation import EmulationError, Emulator, link_sources, missing
 from codegen.instructions import read_assembly, read_disassembly
 from codegen.kernels import Convolution, heaviest, plain, untuned
 from codegen.loops import Counts, count, inner_loop, inner_loops
+from googlenet import googlenet
 from tvm import relax
+
+import pipeline
+from pipeline.merging import MergeRequest, merge_network
 
 ROOT = Path(__file__).parents[2]
 PHONE = tvm.target.Target(TARGET)
@@ -205,6 +210,17 @@ def test_a_convolution_counted_as_it_executes(small: Convolution, tmp_path: Path
     assert without.vector_share == 0
     assert with_plain.vector_share == with_plain.kernel_vector_share == 1
     assert 0.25 < with_plain.instructions_per_multiply_add < 1 < without.instructions_per_multiply_add
+
+
+def test_googlenets_heaviest_convolutions_multiply_vectors_original_and_merged(tmp_path: Path) -> None:
+    path = tmp_path / "googlenet.onnx"
+    onnx.save_model(googlenet(), path)
+    network = pipeline.load_network(path)
+    merged = merge_network(network, MergeRequest(retraining=True)).module
+    found = [*heaviest(network.module, PHONE, 10), *heaviest(merged, PHONE, 10)]
+    shares = {each.name: statically(plain(each, PHONE), PHONE).vector_share for each in found}
+    assert len(found) == 20
+    assert min(shares.values()) >= 0.9, shares
 
 
 def test_figures_weigh_convolutions_with_their_multiply_adds() -> None:
