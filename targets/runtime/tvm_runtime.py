@@ -93,10 +93,10 @@ def given(target: TargetInfo, folder: Path) -> TvmRuntime:
 
 def how_to_make(target: TargetInfo) -> str:
     """Say in words how to make a runtime for a target."""
+    version = metadata.version("apache-tvm").partition(".post")[0]
     return (
-        f"build TVM {metadata.version('apache-tvm').partition('.post')[0]} from its sources with CMake for "
-        f"{target.triple}, target tvm_runtime, and put its headers (tvm, dlpack) into DIR/include and "
-        f"{', '.join(LIBRARIES)} into DIR/lib"
+        f"build the runtime of TVM {version} from its sources for {target.triple}, and put its headers "
+        f"(tvm, dlpack) into DIR/include and {', '.join(LIBRARIES)} into DIR/lib"
     )
 
 

@@ -77,8 +77,9 @@ std::string OwnPart() {
 /*! \brief Return the names that Linux has for the bits of AT_HWCAP that matter to a compiler. */
 std::string OwnFeatures() {
   static const std::vector<std::pair<int, const char*>> kNames = {
-      {0, "fp"},    {1, "asimd"},   {3, "aes"},      {4, "pmull"},    {5, "sha1"},  {6, "sha2"},     {7, "crc32"},
-      {8, "atomics"}, {9, "fphp"},  {10, "asimdhp"}, {12, "asimdrdm"}, {20, "asimddp"}, {22, "sve"}, {23, "asimdfhm"}};
+      {0, "fp"},       {1, "asimd"},     {3, "aes"},       {4, "pmull"}, {5, "sha1"},
+      {6, "sha2"},     {7, "crc32"},     {8, "atomics"},   {9, "fphp"},  {10, "asimdhp"},
+      {12, "asimdrdm"}, {20, "asimddp"}, {22, "sve"},      {23, "asimdfhm"}};
   std::string names;
   for (const auto& [bit, name] : kNames) {
     if (getauxval(AT_HWCAP) & (1UL << bit)) names += std::string(names.empty() ? "" : " ") + name;
@@ -137,7 +138,9 @@ std::string CpuModel(const std::string& machine) {
   Fields cpuinfo = CpuInfo();
   std::string cores;
   std::vector<std::string> parts = Parts(cpuinfo);
-  for (const std::string& part : std::set<std::string>(parts.begin(), parts.end())) cores += (cores.empty() ? "" : " + ") + CoreName(part);
+  for (const std::string& part : std::set<std::string>(parts.begin(), parts.end())) {
+    cores += (cores.empty() ? "" : " + ") + CoreName(part);
+  }
   if (cores.empty()) cores = FirstOf(cpuinfo, "model name");
   if (cores.empty()) cores = machine;
   std::string board = BoardName(cpuinfo);

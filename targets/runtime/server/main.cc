@@ -24,6 +24,16 @@ void WarnIfOpen(const Options& options) {
   }
 }
 
+/*! A tracker whose name is not known yet is looked for later. */
+void WarnIfOutOfReach(const Options& options) {
+  try {
+    if (IsLoopback(options.host) && !IsLoopback(options.tracker.host)) {
+      Say("warning: other machines cannot reach a loopback address: give --host, or forward the port");
+    }
+  } catch (const Away&) {
+  }
+}
+
 void Serve(const Options& options) {
   int threads = options.threads ? options.threads : CoreCount();
   setenv("TVM_NUM_THREADS", std::to_string(threads).c_str(), 1);
@@ -35,6 +45,7 @@ void Serve(const Options& options) {
   Say("serving " + options.key + " on " + place.host + ":" + std::to_string(place.port) + " with " +
       std::to_string(threads) + " threads");
   WarnIfOpen(options);
+  WarnIfOutOfReach(options);
   server.Run();
   Say("ended");
 }

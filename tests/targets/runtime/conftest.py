@@ -78,7 +78,7 @@ def board_target() -> targets.TargetInfo:
     for program, package in ((QEMU[0], "qemu-user"), (target.compiler, target.compiler_package)):
         if shutil.which(program) is None:
             pytest.skip(f"needs the package {package}")
-    return replace(target, cores=2, features=())
+    return replace(target, cores=2)
 
 
 @pytest.fixture(scope="session")

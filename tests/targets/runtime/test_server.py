@@ -18,13 +18,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+from tvm import rpc
+from tvm.rpc.tracker import Tracker
 
 import targets
 import tuning
 from pipeline.importer import load_network
 from targets import DeviceTraits, recognise
 from tuning.devices import tracker
-from tuning.devices.protocol import CLIENT, RPC_MAGIC, RPC_MISMATCH, as_number, number, receive, text
+from tuning.devices.listening import LOOPBACK, listen
+from tuning.devices.protocol import (
+    CLIENT,
+    RPC_MAGIC,
+    RPC_MISMATCH,
+    TRACKER_MAGIC,
+    as_number,
+    number,
+    receive,
+    text,
+)
 
 SECONDS = 120.0
 DOUBLED = 2 * np.arange(16, dtype="float32")
@@ -157,6 +169,34 @@ def test_it_registers_again_when_the_tracker_is_back(start_board, library) -> No
         assert "looking for it" in board.says("is not there")
         board.says("registered as wieder")
         np.testing.assert_array_equal(doubled(board.take(), library), DOUBLED)
+
+
+def test_what_is_no_tracker_is_told(start_board) -> None:
+    with listen(LOOPBACK) as listener:
+        at = tuning.RpcConfig(LOOPBACK, listener.getsockname()[1], "irgendwo")
+        with start_board(at, at.key) as board:
+            connection, _ = listener.accept()
+            with connection:
+                assert as_number(receive(connection, 4)) == TRACKER_MAGIC
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                assert "what answers there is no tracker" in board.says("is not there")
+
+
+def test_clients_of_tvm_are_served(board, library) -> None:
+    stock = rpc.connect_tracker(board.config.host, board.config.port)
+    remote = stock.request(board.config.key, session_timeout=600)
+    np.testing.assert_array_equal(doubled(tracker.Lease(remote, ""), library), DOUBLED)
+
+
+def test_the_tracker_of_tvm_is_served(start_board, library) -> None:
+    stock = Tracker(LOOPBACK, 9190, 9999, silent=True)
+    try:
+        with start_board(tuning.RpcConfig(LOOPBACK, stock.port, "fremd"), "fremd") as board:
+            board.says("registered as fremd")
+            for _ in range(2):
+                np.testing.assert_array_equal(doubled(board.take(), library), DOUBLED)
+    finally:
+        stock.terminate()
 
 
 def test_sigterm_ends_it_with_its_session_and_folders(a_tracker, start_board) -> None:
