@@ -7,13 +7,14 @@ of trials and timed alternately in one session, so that their ratio means someth
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.building import Builder, Built, Candidate
-from pipeline.bundle import MeasuredAccuracy, verify_bundle, write_bundle
+from pipeline.bundle import MeasuredAccuracy, verify_bundle, verify_bundle_elsewhere, write_bundle
 from pipeline.console import Progress
 from pipeline.data import Preprocessing
 from pipeline.errors import UserError
@@ -31,7 +32,9 @@ from pipeline.retraining.settings import Settings
 from pipeline.tuner import Tuning
 from pipeline.verification import tolerance_for
 from relay_passes import reborn_layers
-from tuning import Latency, Session, measure
+from targets import TargetInfo
+from targets.info import OWN_CPU
+from tuning import Latency, Library, Session, measure, run_remote
 
 RUNS = 50
 ORIGINAL, MERGED = "original", "merged"
@@ -152,10 +155,10 @@ def deploy(
             built = Compared[Any](original=build(candidates.original), merged=build(candidates.merged))
             shown.stage("Measuring both alternately")
             times = _measure(session, inputs, built)
-        record = None if result is None else result.record
-        report = collect(network, info, session, merged, built, times, record)
-        shown.stage("Writing and verifying the bundles")
-        _hand_over(out, report, network, built, record)
+            record = None if result is None else result.record
+            report = collect(network, info, session, merged, built, times, record)
+            shown.stage("Writing and verifying the bundles")
+            _hand_over(out, report, network, built, record, _verifier(info, session))
     return Deployment(report, out, (built.original.log, built.merged.log))
 
 
@@ -198,14 +201,20 @@ def _measure(session: Session, inputs: list[Any], built: Compared[Built]) -> Com
 
 
 def _hand_over(
-    out: Path, report: Report, network: Network, built: Compared[Built], record: Retraining | None
+    out: Path,
+    report: Report,
+    network: Network,
+    built: Compared[Built],
+    record: Retraining | None,
+    verify: Callable[[Path], float],
 ) -> None:
     """Write both bundles and the report; they take their place only if the bundles verify."""
     accuracy, preprocessing = report.accuracy, None if record is None else record.preprocessing
     with fresh_directory(out) as directory:
         for each, value in ((built.original, accuracy.before), (built.merged, accuracy.after)):
             place = directory / each.candidate.name
-            _write_verified_bundle(place, report, network, each, preprocessing, _measured(accuracy, value))
+            _write_bundle(place, report, network, each, preprocessing, _measured(accuracy, value))
+            verify(place)
         write_report(report, directory)
 
 
@@ -215,7 +224,18 @@ def _measured(accuracy: Accuracy, value: float | None) -> MeasuredAccuracy | Non
     return MeasuredAccuracy(metric=accuracy.metric, value=value, data=accuracy.validation)
 
 
-def _write_verified_bundle(
+def _verifier(info: TargetInfo, session: Session) -> Callable[[Path], float]:
+    """Return what runs a bundle once more: in a fresh process here, or on the device it is for."""
+    if info.cpu == OWN_CPU:
+        return verify_bundle
+
+    def run(library: Path, weights: Path, inputs: list[Any]) -> list[Any]:
+        return run_remote(session, Library(library, weights), inputs, device_type=info.device_type)
+
+    return partial(verify_bundle_elsewhere, run=run)
+
+
+def _write_bundle(
     directory: Path,
     report: Report,
     network: Network,
@@ -243,4 +263,3 @@ def _write_verified_bundle(
         preprocessing=preprocessing,
         accuracy=accuracy,
     )
-    verify_bundle(directory)

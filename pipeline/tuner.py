@@ -21,12 +21,14 @@ from pipeline.errors import UserError
 from pipeline.files import check_writable
 from pipeline.importer import load_network
 from relay_passes import inline_composites
+from targets.info import OWN_CPU
 from tuning import (
     Budget,
     Cleaning,
     Joined,
     LocalSession,
     RemoteSession,
+    RpcConfig,
     Session,
     SessionLog,
     TuningProgress,
@@ -36,9 +38,13 @@ from tuning import (
 )
 from tuning import tune as run
 from tuning.building.choice import check_place
+from tuning.devices.tracker import ask_traits
 from tuning.progress import Line
 
+AUTO = "auto"
 _SESSIONS = "sessions"
+_ASK_SECONDS = 60.0
+_MANY_THREADS = 256
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ class Tuning:
         The devices' key.
     threads : int, optional
         Cores to use on the device; by default all.
+    cc : str, optional
+        The C++ compiler that links for the target; by default the target's own.
     database : path, optional
         Where records are kept; by default in the user's data directory.
     merge_db : tuple of path
@@ -71,6 +79,7 @@ class Tuning:
     tracker: tuple[str, int] | None = None
     key: str | None = None
     threads: int | None = None
+    cc: str | None = None
     database: str | os.PathLike[str] | None = None
     merge_db: tuple[str | os.PathLike[str], ...] = ()
     builders: str | None = None
@@ -90,19 +99,32 @@ class Tuning:
         targets.TargetError
             The target is unknown, or its compiler is missing.
         """
-        info = targets.find(name)
+        if (self.tracker is None) != (self.key is None):
+            raise UserError("--tracker and --key belong together: give the tracker's address and the key")
+        info = self._find(name).with_compiler(self.cc)
         info.require_compiler()
         if self.trials is not None and self.trials < 1:
             raise UserError(f"--trials {self.trials}: give at least 1")
         if self.seconds is not None and self.seconds <= 0:
             raise UserError(f"--time-budget {self.seconds:g}: give more than nothing")
-        if (self.tracker is None) != (self.key is None):
-            raise UserError("--tracker and --key belong together: give the tracker's address and the key")
-        if self.threads is not None and not 1 <= self.threads <= info.threads:
-            raise UserError(f"--threads {self.threads}: give 1 to {info.threads} for {info.measured_on()}")
+        if self.tracker is None and info.cpu != OWN_CPU:
+            raise UserError(
+                f"code for {info.name} cannot be measured here: give the --tracker and --key of such a device"
+            )
+        most = info.threads if self.tracker is None else _MANY_THREADS
+        if self.threads is not None and not 1 <= self.threads <= most:
+            raise UserError(f"--threads {self.threads}: give 1 to {most} for {info.measured_on()}")
         check_place(self.builders)
         check_writable(self.records)
         return info.with_threads(self.threads)
+
+    def _find(self, name: str) -> targets.TargetInfo:
+        """Return the target; `auto` is what the device says it is, or this machine."""
+        if name != AUTO:
+            return targets.find(name)
+        if self.tracker is None:
+            return targets.find("host")
+        return targets.recognise(ask_traits(RpcConfig(*self.tracker, self.key), _ASK_SECONDS))
 
     def session(self, info: targets.TargetInfo) -> AbstractContextManager[Session]:
         """Return the session to enter."""

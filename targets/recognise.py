@@ -7,8 +7,10 @@ architecture.
 Part numbers: MIDR_EL1 in the cores' technical reference manuals; Linux, arch/arm64/include/asm/cputype.h.
 """
 
+import json
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Self
 
 from targets import machine as this
@@ -16,6 +18,7 @@ from targets.errors import TargetError
 from targets.info import TargetInfo
 from targets.table import ROWS
 
+_TREE = Path("/proc/device-tree")
 _ARM, _NVIDIA = 0x41, 0x4E
 
 # From slow to fast: of a device with several kinds of cores, the last one counts.
@@ -86,6 +89,34 @@ class DeviceTraits:
     features: tuple[str, ...] = ()
 
     @classmethod
+    def of_this_machine(cls) -> Self:
+        """Describe the machine that this process runs on."""
+        names = platform.uname()
+        return cls.from_cpuinfo(
+            _read(Path("/proc/cpuinfo")),
+            system=names.system,
+            machine=names.machine,
+            cores=this.core_count(),
+            model=" ".join(
+                _read(_TREE / name).replace("\0", " ").strip() for name in ("model", "compatible")
+            ),
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Self | None:
+        """Read what `to_json` wrote, or a board's server; None if it is something else."""
+        try:
+            fields = json.loads(text)
+            lists = {name: tuple(fields[name]) for name in ("parts", "features")}
+            return cls(**fields | lists)
+        except (ValueError, TypeError, KeyError):
+            return None
+
+    def to_json(self) -> str:
+        """Write it as one line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
     def from_cpuinfo(cls, text: str, *, system: str, machine: str, cores: int, model: str = "") -> Self:
         """Take model, parts and features from the text of ``/proc/cpuinfo``.
 
@@ -100,7 +131,7 @@ class DeviceTraits:
             system=system,
             machine=machine,
             cores=cores,
-            model=model or next((first[key] for key in _MODEL_KEYS if first.get(key)), ""),
+            model=model.strip() or next((first[key] for key in _MODEL_KEYS if first.get(key)), ""),
             parts=tuple(map(":".join, zip(implementers, parts, strict=False))),
             features=tuple(first.get("Features", "").split()),
         )
@@ -168,6 +199,17 @@ def _name_of(part: str) -> str | None:
         return _CORES.get((int(implementer, 16), int(number, 16)))
     except ValueError:
         return None
+
+
+def _strings(path: Path) -> str:
+    return _read(path).replace("\0", " ").strip()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _has(traits: DeviceTraits, row: TargetInfo) -> bool:

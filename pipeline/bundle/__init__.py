@@ -2,7 +2,7 @@
 
 from pipeline.bundle.bundle import Bundle, read_bundle, write_bundle
 from pipeline.bundle.manifest import Manifest, MeasuredAccuracy
-from pipeline.bundle.verify import BundleNotVerified, verify_bundle
+from pipeline.bundle.verify import BundleNotVerified, verify_bundle, verify_bundle_elsewhere
 
 __all__ = [
     "Bundle",
@@ -11,5 +11,6 @@ __all__ = [
     "MeasuredAccuracy",
     "read_bundle",
     "verify_bundle",
+    "verify_bundle_elsewhere",
     "write_bundle",
 ]

@@ -1,16 +1,25 @@
-"""Load a bundle again in a fresh process, run it and compare, before anybody is given it."""
+"""Load a bundle again, run it and compare, before anybody is given it.
+
+One for this machine runs in a fresh process, one for another machine on a device of that kind.
+"""
 
 import math
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from pipeline.bundle.bundle import EXAMPLE, read_bundle
 from pipeline.verification import NotVerified
 
 TIMEOUT_S = 300
+
+Run = Callable[[Path, Path, list[np.ndarray]], list[np.ndarray]]
+"""Takes a library, its weights and inputs; returns outputs."""
 
 
 class BundleNotVerified(NotVerified):
@@ -43,7 +52,40 @@ def verify_bundle(directory: Path, tolerance: float | None = None, timeout_s: fl
     """
     bundle = read_bundle(directory)
     tolerance = bundle.manifest.tolerance if tolerance is None else tolerance
-    difference = _run(bundle.directory, timeout_s)
+    return _within(tolerance, _run(bundle.directory, timeout_s), directory)
+
+
+def verify_bundle_elsewhere(directory: Path, run: Run) -> float:
+    """Run a bundle's library on another machine.
+
+    Parameters
+    ----------
+    directory : Path
+        The bundle.
+    run : Run
+        Runs the library and the weights there on inputs, and returns the outputs.
+
+    Returns
+    -------
+    float
+        The largest difference, element by element.
+
+    Raises
+    ------
+    UserError
+        The bundle is damaged.
+    BundleNotVerified
+        Its outputs differ.
+    """
+    bundle = read_bundle(directory)
+    outputs = run(bundle.library, bundle.weights_file, list(bundle.golden_inputs().values()))
+    pairs = zip(outputs, bundle.golden_outputs().values(), strict=True)
+    differences = [float(np.abs(ours - golden).max(initial=0)) for ours, golden in pairs]
+    difference = math.inf if any(map(math.isnan, differences)) else max(differences)
+    return _within(bundle.manifest.tolerance, difference, directory)
+
+
+def _within(tolerance: float, difference: float, directory: Path) -> float:
     if not difference <= tolerance:
         raise BundleNotVerified(
             f"the bundle {directory} differs from its golden output by {difference:.3g}, "

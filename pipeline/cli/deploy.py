@@ -33,6 +33,7 @@ from pipeline.cli.training import (
 )
 from pipeline.cli.tuning import (
     BuildersOption,
+    CompilerOption,
     DatabaseOption,
     DevicesOption,
     KeyOption,
@@ -80,6 +81,7 @@ def deploy(
     energy: EnergyOption = None,
     ratio: RatioOption = None,
     threads: ThreadsOption = None,
+    cc: CompilerOption = None,
     input_shape: ShapeOption = [],  # noqa: B006
     database: DatabaseOption = None,
     merge_db: MergeDbOption = [],  # noqa: B006
@@ -113,7 +115,7 @@ def deploy(
         request=merge_request(**merging, retraining=structure_only or data is not None),
         retrained=retrained,
         training=None if data is None else _training(data, samples, settings(**numbers, seed=seed)),
-        tuning=tuning_of(trials, time_budget, tracker, key, threads, database, merge_db, builders),
+        tuning=tuning_of(trials, time_budget, tracker, key, threads, cc, database, merge_db, builders),
         seed=seed,
         progress=Progress(),
     )

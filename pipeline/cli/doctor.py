@@ -1,6 +1,7 @@
 """`deeprebirth doctor`."""
 
 import json
+from typing import TYPE_CHECKING
 
 import typer
 from rich import box
@@ -9,6 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from pipeline.doctor import Check
 
 
 def doctor(as_json: JsonOption = False) -> None:
@@ -21,8 +25,14 @@ def doctor(as_json: JsonOption = False) -> None:
     else:
         table = Table("", "check", "found", "what to do", box=box.SIMPLE_HEAD, pad_edge=False)
         for check in checks:
-            mark = Text("ok", style="green") if check.ok else Text("no", style="bold red")
-            table.add_row(mark, check.name, Text(check.detail), Text(check.remedy))
+            table.add_row(_mark(check), check.name, Text(check.detail), Text(check.remedy))
         Console().print(table)
     if not all(check.ok for check in checks):
         raise typer.Exit(2)
+
+
+def _mark(check: "Check") -> Text:
+    """What is optional and missing is neither right nor wrong."""
+    if not check.ok:
+        return Text("no", style="bold red")
+    return Text("--", style="dim") if check.remedy else Text("ok", style="green")

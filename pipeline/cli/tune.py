@@ -10,6 +10,7 @@ from rich.text import Text
 from pipeline.cli.options import JsonOption, ModelArgument, ShapeOption, input_shapes
 from pipeline.cli.tuning import (
     BuildersOption,
+    CompilerOption,
     DatabaseOption,
     DevicesOption,
     KeyOption,
@@ -33,6 +34,7 @@ def tune(
     tracker: DevicesOption = None,
     key: KeyOption = None,
     threads: ThreadsOption = None,
+    cc: CompilerOption = None,
     database: DatabaseOption = None,
     merge_db: MergeDbOption = [],  # noqa: B006
     builders: BuildersOption = None,
@@ -52,7 +54,7 @@ def tune(
         model,
         target=target,
         input_shapes=input_shapes(input_shape),
-        tuning=tuning_of(trials, time_budget, tracker, key, threads, database, merge_db, builders),
+        tuning=tuning_of(trials, time_budget, tracker, key, threads, cc, database, merge_db, builders),
         seed=seed,
         progress=Progress(),
     )

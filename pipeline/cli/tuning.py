@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 DURATION = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s?)?")
 SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
-TargetOption = Annotated[str, typer.Option(help="What to build for; see `deeprebirth targets`.")]
+TargetOption = Annotated[
+    str,
+    typer.Option(
+        help="What to build for: a name from `deeprebirth targets`, a TOML file, or auto: what the device is."
+    ),
+]
 TrialsOption = Annotated[
     int | None,
     typer.Option(
@@ -37,6 +42,10 @@ DevicesOption = Annotated[
 ]
 KeyOption = Annotated[str | None, typer.Option(help="The key of the devices at the tracker.")]
 ThreadsOption = Annotated[int | None, typer.Option(help="Cores to use on the device; by default all.")]
+CompilerOption = Annotated[
+    str | None,
+    typer.Option("--cc", metavar="PROGRAM", help="Link with this C++ compiler; by default the target's own."),
+]
 DatabaseOption = Annotated[
     Path | None, typer.Option(help="Where tuning records are kept; by default the user's data directory.")
 ]
@@ -58,6 +67,7 @@ def tuning_of(
     tracker: str | None,
     key: str | None,
     threads: int | None,
+    cc: str | None,
     database: Path | None,
     merge_db: list[Path],
     builders: str | None,
@@ -77,6 +87,7 @@ def tuning_of(
         tracker=None if tracker is None else tracker_address(tracker),
         key=key,
         threads=threads,
+        cc=cc,
         database=database,
         merge_db=tuple(merge_db),
         builders=builders,

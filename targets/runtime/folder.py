@@ -1,6 +1,6 @@
 """Packs the folder that is copied to a board and started there with one command.
 
-bin/deeprebirth-server  lib/libtvm_*.so  licences/  start  deeprebirth-server.service  README
+bin/deeprebirth-server  lib/libtvm_*.so  include/  licences/  start  deeprebirth-server.service  README
 """
 
 import re
@@ -18,6 +18,7 @@ from targets.runtime.tvm_runtime import fetch, given, has_wheels, how_to_make
 
 SERVER = "bin/deeprebirth-server"
 START = "start"
+_HEADERS = ("tvm/ffi", "dlpack")
 _TEMPLATES = Path(__file__).with_name("board")
 _VERSIONS = {"glibc": rb"GLIBC_(\d[\d.]*)", "libstdc++ with GLIBCXX": rb"GLIBCXX_(\d[\d.]*)"}
 
@@ -94,6 +95,10 @@ def pack(
         compile_server(compiler, runtime, folder / SERVER)
         for library in runtime.libraries:
             strip(compiler, Path(shutil.copy(library, folder / "lib")))
+        for headers in runtime.headers:
+            for part in _HEADERS:
+                if (headers / part).is_dir():
+                    shutil.copytree(headers / part, folder / "include" / part, dirs_exist_ok=True)
         for licence in runtime.licences:
             shutil.copyfile(licence, folder / "licences" / _licence_name(licence, Path(scratch)))
     needs = _needs(folder)

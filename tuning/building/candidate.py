@@ -15,7 +15,7 @@ from tvm.ir import IRModule
 from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock
 
 from targets import TargetInfo
-from tuning.building.elf import check_library
+from targets.elf import check_library
 from tuning.errors import TuningError
 from tuning.interrupts import held_back
 

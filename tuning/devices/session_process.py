@@ -16,10 +16,12 @@ from pathlib import Path
 
 import tvm
 
+from targets import DeviceTraits
 from tuning.devices.facts import DeviceFacts
 
 LAST_END = "deeprebirth.last_end"
 DEVICE = "deeprebirth.device"
+TRAITS = "deeprebirth.traits"
 _PR_SET_PDEATHSIG = 1
 _C = ctypes.CDLL(None)
 
@@ -83,6 +85,7 @@ def _be_a_session(server: int, connection: socket.socket, folder: Path, last_end
                 "tvm.rpc.server.load_module": lambda name: tvm.runtime.load_module(str(folder / name)),
                 LAST_END: lambda: last_end,
                 DEVICE: lambda: DeviceFacts.of_this_machine().to_json(),
+                TRAITS: lambda: DeviceTraits.of_this_machine().to_json(),
             }
         )
         tvm.get_global_func("rpc.ServerLoop")(connection.detach())

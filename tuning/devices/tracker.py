@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from targets import DeviceTraits
 from tuning.devices.ending import Ending
 from tuning.devices.facts import DeviceFacts
 from tuning.devices.protocol import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 LAST_END = "deeprebirth.last_end"
 DEVICE = "deeprebirth.device"
+TRAITS = "deeprebirth.traits"
 _ANSWER_SECONDS = 10.0
 _PATIENCE_SECONDS = 1.0
 _POLL_SECONDS = 0.05
@@ -216,6 +218,27 @@ def device_facts(lease: Lease) -> DeviceFacts | None:
     """Return what the lease's device says of itself; None if its server does not know."""
     told = _asked(lease, DEVICE)
     return None if told is None else DeviceFacts.from_json(told)
+
+
+def ask_traits(config: RpcConfig, wait_seconds: float) -> DeviceTraits:
+    """Return what tells the kind of a device that serves the key.
+
+    Raises
+    ------
+    Mistake
+        If no device serves the key, or its server does not say.
+    TuningError
+        If none is free within so many seconds.
+    """
+    try:
+        lease = request(config, wait_seconds, wait_seconds)
+    except DeviceAway as error:
+        raise Mistake(str(error)) from None
+    told = _asked(lease, TRAITS)
+    traits = None if told is None else DeviceTraits.from_json(told)
+    if traits is None:
+        raise Mistake(f"the device {lease.address} does not say what it is: name its target with --target")
+    return traits
 
 
 def _keys(summary: dict[str, Any]) -> dict[str, int]:

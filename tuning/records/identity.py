@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import tvm
+import tvm_ffi
 
 from tuning.records import lines
 
@@ -25,7 +26,8 @@ _TARGET, _VERSIONS = "target", ("tvm", "measuring")
 
 def target_identity(target: Any) -> dict[str, Any]:
     """Return the fields of an exported target that decide what code is made for it."""
-    return {key: value for key, value in dict(target).items() if key not in ("tag", "keys")}
+    fields = {key: value for key, value in dict(target).items() if key not in ("tag", "keys")}
+    return {key: [*map(str, value)] if _is_list(value) else value for key, value in fields.items()}
 
 
 def directory(base: Path, target: tvm.target.Target) -> Path:
@@ -67,6 +69,10 @@ def databases(base: Path) -> list[Path]:
 def count(folder: Path) -> int:
     """Count the lines of a directory's records."""
     return len(lines.read(folder / RECORDS))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple | tvm_ffi.Array)
 
 
 def _siblings(base: Path, target: tvm.target.Target) -> Iterator[Path]:
