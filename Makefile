@@ -11,8 +11,8 @@ BIN := $(VENV)/bin
 PACKAGES := g++ $(PYTHON)-venv
 
 # What tests for ARM boards need besides, and are skipped without. Installed when missing and when we are root.
-ARM_PACKAGES := qemu-user g++-aarch64-linux-gnu g++-arm-linux-gnueabihf
-ARM_PROGRAMS := qemu-aarch64 aarch64-linux-gnu-g++ arm-linux-gnueabihf-g++
+ARM_PACKAGES := qemu-user g++-aarch64-linux-gnu g++-arm-linux-gnueabihf cmake
+ARM_PROGRAMS := qemu-aarch64 aarch64-linux-gnu-g++ arm-linux-gnueabihf-g++ cmake
 
 # Fashion-MNIST, which the demo retrains on. Installed when missing and when we are root.
 DATASET := dataset-fashion-mnist
