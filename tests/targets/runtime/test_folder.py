@@ -32,9 +32,10 @@ def own_runtime() -> TvmRuntime:
 def test_it_holds_what_the_board_needs_and_is_small(packed) -> None:
     folder, told = packed
     assert {path.name for path in folder.iterdir()} == {
-        "bin", "lib", "licences", "start", "deeprebirth-server.service", "README",
+        "bin", "lib", "include", "licences", "start", "deeprebirth-server.service", "README",
     }  # fmt: skip
     assert {path.name for path in (folder / "lib").iterdir()} == set(LIBRARIES)
+    assert all((folder / "include" / name).is_file() for name in ("tvm/ffi/tvm_ffi.h", "dlpack/dlpack.h"))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert size == told.bytes < MOST_BYTES
 
