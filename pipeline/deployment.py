@@ -146,9 +146,7 @@ def deploy(
         shown.stage("Merging" if result is None else "Reading the retrained network")
         merged = merge_verified(network, request) if result is None else retrained_network(result, network)
         candidates = _candidates(network, merged)
-        joined = tuning.join(info)
-        if joined is not None:
-            shown.say(str(joined))
+        tuning.join(info, shown.say)
         with tuning.session(info) as session:
             inputs = list(network.golden.inputs.values())
             build = Builder(inputs, info, session, tuning, seed, shown)

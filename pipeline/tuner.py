@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -25,7 +25,6 @@ from targets.info import OWN_CPU
 from tuning import (
     Budget,
     Cleaning,
-    Joined,
     LocalSession,
     RemoteSession,
     RpcConfig,
@@ -132,11 +131,10 @@ class Tuning:
             return LocalSession(info)
         return RemoteSession(*self.tracker, self.key, self.threads)
 
-    def join(self, info: targets.TargetInfo) -> Joined | None:
-        """Take over the records of `merge_db`."""
-        if not self.merge_db:
-            return None
-        return join(self.records, [Path(each) for each in self.merge_db], info.target())
+    def join(self, info: targets.TargetInfo, say: Callable[[str], None]) -> None:
+        """Take over the records of `merge_db`, and say what became of them."""
+        if self.merge_db:
+            say(str(join(self.records, [Path(each) for each in self.merge_db], info.target())))
 
 
 @dataclass(frozen=True)
@@ -210,9 +208,7 @@ def tune(
     info = tuning.checked(target)
     network = load_network(model, example_inputs=example_inputs, input_shapes=input_shapes, seed=seed)
     with progress or Progress(quiet=True) as shown:
-        joined = tuning.join(info)
-        if joined is not None:
-            shown.say(str(joined))
+        tuning.join(info, shown.say)
         with tuning.session(info) as session:
             shown.stage(f"Tuning {network.name}")
             module = inline_composites(network.module)

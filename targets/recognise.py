@@ -97,9 +97,7 @@ class DeviceTraits:
             system=names.system,
             machine=names.machine,
             cores=this.core_count(),
-            model=" ".join(
-                _read(_TREE / name).replace("\0", " ").strip() for name in ("model", "compatible")
-            ),
+            model=" ".join(_strings(_TREE / name) for name in ("model", "compatible")),
         )
 
     @classmethod

@@ -89,12 +89,9 @@ def _answer(message: bytes) -> bytes:
         signal.alarm(math.ceil(call.seconds) + _GRACE_SECONDS)
         return pickle.dumps((call.function(*call.arguments), None, False))
     except Exception as error:
-        return pickle.dumps((None, _in_one_line(error), _is_out_of_memory(error)))
+        from tuning.errors import last_line
 
-
-def _in_one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+        return pickle.dumps((None, last_line(error), _is_out_of_memory(error)))
 
 
 def _is_out_of_memory(error: Exception) -> bool:

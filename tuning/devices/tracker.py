@@ -28,7 +28,7 @@ from tuning.devices.protocol import (
     receive_frame,
     text,
 )
-from tuning.errors import Mistake, TuningError
+from tuning.errors import Mistake, TuningError, last_line
 
 if TYPE_CHECKING:
     from tvm import rpc
@@ -39,6 +39,7 @@ TRAITS = "deeprebirth.traits"
 _ANSWER_SECONDS = 10.0
 _PATIENCE_SECONDS = 1.0
 _POLL_SECONDS = 0.05
+_ENDING_SECONDS = 1.0
 
 
 class DeviceAway(TuningError):
@@ -183,7 +184,7 @@ def request(
             return Lease(_connected(host, port, match_key, session_seconds), f"{host}:{port}", match_key)
         except (RuntimeError, OSError) as error:
             unreachable = DeviceAway(
-                f"the device {config.key!r} at {host}:{port} does not answer ({_last_line(error)}): "
+                f"the device {config.key!r} at {host}:{port} does not answer ({last_line(error)}): "
                 "check that its server runs and that its address can be reached from here"
             )
 
@@ -212,6 +213,14 @@ def ending(lease: Lease) -> Ending | None:
             return Ending.from_json(receive(connection, as_number(receive(connection, 4))).decode())
     except (OSError, ValueError):
         return None
+
+
+def ending_soon(lease: Lease) -> Ending | None:
+    """Return how the lease's session ended, asking for a while: a server may hear of it later than we."""
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while (found := ending(lease)) is None and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return found
 
 
 def device_facts(lease: Lease) -> DeviceFacts | None:
@@ -346,10 +355,6 @@ def _patiently(seconds: float, function: Callable[[], Any]) -> Any:
             if time.monotonic() >= deadline:
                 raise
             time.sleep(_POLL_SECONDS)
-
-
-def _last_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[-1].strip()
 
 
 class _Connection:

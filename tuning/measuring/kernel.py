@@ -12,12 +12,10 @@ import numpy as np
 import tvm
 
 from tuning.devices import tracker
-from tuning.devices.ending import Ending
 from tuning.devices.tracker import Lease, RpcConfig
 from tuning.measuring.transfer import seconds_for
 
 WAIT_SECONDS = 30.0
-_ENDING_SECONDS = 1.0
 _SMALL_INTEGERS = {"bool": (0, 1), "int8": (-8, 7), "uint8": (0, 15)}
 _INDICES = (0, 1)
 
@@ -148,21 +146,13 @@ def _call(
     except Exception:
         if time.monotonic() - started >= seconds:
             return Broken(late=True)
-        ending = _ending(lease)
+        ending = tracker.ending_soon(lease)
         if ending is None or ending.late:
             return Broken(late=ending is not None)
         if ending.signal is None or ending.signal == signal.SIGKILL.name:
             raise
         return Broken(late=False, crash=str(ending))
     return None
-
-
-def _ending(lease: Lease) -> Ending | None:
-    """Ask for a while: a server may hear later than we that its session ended."""
-    deadline = time.monotonic() + _ENDING_SECONDS
-    while (ending := tracker.ending(lease)) is None and time.monotonic() < deadline:
-        time.sleep(_ENDING_SECONDS / 10)
-    return ending
 
 
 def _fill(arguments: list[Any], signature: Signature, sign: int) -> None:

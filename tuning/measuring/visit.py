@@ -14,9 +14,8 @@ from typing import Any
 import tvm
 
 from tuning.devices import tracker
-from tuning.devices.ending import Ending
 from tuning.devices.tracker import Lease, RpcConfig
-from tuning.errors import TuningError
+from tuning.errors import TuningError, last_line
 from tuning.failures import Cause, Failure
 from tuning.measuring.evaluation import Evaluation, evaluate, timer
 from tuning.measuring.limits import Limits
@@ -24,7 +23,6 @@ from tuning.measuring.news import News, tell
 from tuning.measuring.transfer import TransferError, seconds_for, send
 
 _EXPLAIN_SECONDS = 25.0
-_ENDING_SECONDS = 1.0
 _CHECK_LIMITS = {"most_repeats": 6, "measure_seconds": 0.5}
 _CHECK_SECONDS = 2.0
 _BROKEN = re.compile(
@@ -152,7 +150,7 @@ def visit(order: Order) -> Report:
     try:
         lease = tracker.request(order.config, order.wait_seconds, order.session_seconds)
     except Exception as error:
-        return Report(detail=_last_line(error))
+        return Report(detail=last_line(error))
     stay = _Stay(order, lease)
     tell(order.pipe, News(order.job, address=lease.address))
     try:
@@ -197,7 +195,7 @@ class _Stay:
 
     def judge(self, error: Exception) -> tuple[Failure, bool]:
         """Return why it failed, and whether the device may be to blame."""
-        text = _last_line(error)
+        text = last_line(error)
         if self.sent is not None and time.monotonic() - self.sent >= self.order.limits.trial_seconds:
             return _late(self.order.limits), False
         if _NO_MEMORY.search(str(error)):
@@ -267,7 +265,7 @@ def _explained(order: Order, lease: Lease) -> tuple[Failure, bool]:
     A crash is the code's fault, except that a kill may have come from anyone. A server that does not tell is
     another program than ours, or went away.
     """
-    ending = _ending(lease)
+    ending = tracker.ending_soon(lease)
     if ending is None:
         return _guessed(order.config, lease.address), True
     if ending.late:
@@ -281,14 +279,6 @@ def _explained(order: Order, lease: Lease) -> tuple[Failure, bool]:
     return Failure(Cause.CRASHED, str(ending)), False
 
 
-def _ending(lease: Lease) -> Ending | None:
-    """Ask for a while: a server may hear later than we that its session ended."""
-    deadline = time.monotonic() + _ENDING_SECONDS
-    while (ending := tracker.ending(lease)) is None and time.monotonic() < deadline:
-        time.sleep(_ENDING_SECONDS / 10)
-    return ending
-
-
 def _guessed(config: RpcConfig, address: str) -> Failure:
     with suppress(TuningError):
         if address in [device.address for device in tracker.devices(config)]:
@@ -298,8 +288,3 @@ def _guessed(config: RpcConfig, address: str) -> Failure:
 
 def _late(limits: Limits) -> Failure:
     return Failure(Cause.TIMED_OUT, f"took longer than {limits.trial_seconds:g} s")
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

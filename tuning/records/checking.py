@@ -91,9 +91,8 @@ def check_best(
 def ranked(workload: ms.database.Workload, database: ms.database.Database) -> list[ms.database.TuningRecord]:
     """Return a workload's records that have a time, the best first."""
     with held_back():
-        records = [each for each in database.get_all_tuning_records() if each.workload.same_as(workload)]
-        timed = [(best_seconds(each.run_secs), each) for each in records]
-    return [record for seconds, record in sorted(timed, key=lambda pair: pair[0] or 0.0) if seconds]
+        records = database.get_top_k(workload, len(database))
+        return [record for record in records if best_seconds(record.run_secs)]
 
 
 def _reference(
