@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from targets import llvm, machine
 from targets.errors import TargetError
+from targets.gpu import Gpu
 from targets.toolchains import Toolchain
 
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ class TargetInfo:
         The C++ compiler that links libraries for it, and the package that brings it.
     emulated : bool
         Whether code for it runs in an emulator here, so that its times say nothing.
-    device_type : str
-        TVM's name of the device the code runs on.
     features : tuple of str
         What the processor has beyond its architecture's base, by LLVM's names, such as ``dotprod``.
     clusters : str
@@ -54,6 +53,8 @@ class TargetInfo:
         Which targets share its toolchain, in words.
     verified : Verified
         How code for it was tried.
+    gpu : Gpu or None
+        The GPU that runs the network; the processor drives it. None if the processor runs it.
     """
 
     name: str
@@ -65,11 +66,16 @@ class TargetInfo:
     compiler: str = "g++"
     compiler_package: str = "g++"
     emulated: bool = False
-    device_type: str = "cpu"
     features: tuple[str, ...] = ()
     clusters: str = ""
     family: str = ""
     verified: Verified = Verified.NOT
+    gpu: Gpu | None = None
+
+    @property
+    def device_type(self) -> str:
+        """TVM's name of the device the code runs on."""
+        return "cpu" if self.gpu is None else "opencl"
 
     @cached_property
     def threads(self) -> int:
@@ -90,7 +96,9 @@ class TargetInfo:
         return self if compiler is None else replace(self, compiler=compiler, compiler_package="")
 
     def target(self) -> "tvm.target.Target":
-        """Return TVM's target: LLVM for the processor, with its real number of cores.
+        """Return TVM's target: the GPU with the processor as its host, or LLVM for the processor.
+
+        The processor has its real number of cores.
 
         Features that LLVM gives to the processor anyway are left out, so that targets for which the same code
         is made are equal.
@@ -107,7 +115,9 @@ class TargetInfo:
         added = sorted(set(self.features) - llvm.features(self.triple, cpu)) if self.features else ()
         if added:
             fields["mattr"] = [f"+{feature}" for feature in added]
-        return tvm.target.Target(fields)
+        if self.gpu is None:
+            return tvm.target.Target(fields)
+        return tvm.target.Target(self.gpu.fields(), host=fields)
 
     def measured_on(self) -> str:
         """Return the device in words, such as ``AMD EPYC, 2 cores, Linux x86_64``, or a board's name."""
