@@ -8,7 +8,8 @@ cross compiler is missing they are counted in the assembly of the inner loop.
 
 Prints one JSON object: `min_vector_share`, the smallest share of an inner loop's multiply-adds that plain
 schedules do in vectors; for both networks the instructions executed for each multiply-add, beside the peak's,
-which is that of full vectors and nothing else; a row for each convolution; and how it was counted.
+which is that of full vectors and nothing else, and the bytes loaded and stored for each; a row for each
+convolution; and how it was counted.
 """
 
 import argparse
@@ -34,6 +35,8 @@ NETWORK = "light_inception_v1"
 CPU = "cortex-a72"
 TARGET = {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": CPU, "num-cores": 4}
 DIGITS = 4
+INSTRUCTIONS = "instructions_per_multiply_add"
+MOVED_BYTES = "moved_bytes_per_multiply_add"
 
 Row = dict[str, Any]
 
@@ -51,7 +54,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="deeprebirth-codegen-") as folder:
         counter, counted = _counter(Path(folder))
         rows = [
-            {**_row(network, convolution, counter, target), "peak": {"instructions_per_multiply_add": peak}}
+            {**_row(network, convolution, counter, target), "peak": {INSTRUCTIONS: peak}}
             for network, module in _modules(options.model or _googlenet(Path(folder))).items()
             for convolution in heaviest(module, target, options.convolutions)
         ]
@@ -62,16 +65,10 @@ def main() -> None:
 
 def summary(rows: list[Row], counted: str) -> dict[str, Any]:
     """Return the figures of all rows, of which there is at least one, and how it was counted."""
-    networks = list(dict.fromkeys(row["network"] for row in rows))
     return {
         "min_vector_share": min(row["plain"]["vector_share"] for row in rows),
-        "instructions_per_multiply_add": {
-            network: {
-                kind: _mean([row for row in rows if row["network"] == network], kind)
-                for kind in (*KINDS, "peak")
-            }
-            for network in networks
-        },
+        INSTRUCTIONS: _by_network(rows, (*KINDS, "peak"), INSTRUCTIONS),
+        MOVED_BYTES: _by_network(rows, KINDS, MOVED_BYTES),
         "rows": rows,
         "counted": counted,
         "target": TARGET,
@@ -121,11 +118,21 @@ def _rounded(finding: Finding) -> Row:
     }
 
 
-def _mean(rows: Iterable[Row], kind: str) -> float:
+def _by_network(rows: list[Row], kinds: Iterable[str], figure: str) -> dict[str, dict[str, float]]:
+    networks = dict.fromkeys(row["network"] for row in rows)
+    return {
+        network: {
+            kind: _mean([row for row in rows if row["network"] == network], kind, figure) for kind in kinds
+        }
+        for network in networks
+    }
+
+
+def _mean(rows: Iterable[Row], kind: str, figure: str) -> float:
     """Weigh each convolution with its multiply-adds in all its calls."""
     weights = [(row["calls"] * row["multiply_adds"], row[kind]) for row in rows]
-    executed = sum(weight * found["instructions_per_multiply_add"] for weight, found in weights)
-    return round(executed / sum(weight for weight, _ in weights), DIGITS)
+    total = sum(weight * found[figure] for weight, found in weights)
+    return round(total / sum(weight for weight, _ in weights), DIGITS)
 
 
 if __name__ == "__main__":

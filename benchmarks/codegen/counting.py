@@ -29,6 +29,9 @@ class Finding:
         That the whole kernel executed; None if it was not run.
     instructions_per_multiply_add : float
         Of the whole kernel with all that it calls; of its inner loop if it was not run.
+    moved_bytes_per_multiply_add : float
+        Loaded and stored by its functions' own instructions, without what they call; of its inner loop if it
+        was not run.
     code_bytes : int
         Of all its functions.
     """
@@ -38,6 +41,7 @@ class Finding:
     kernel_vector_share: float | None
     multiply_adds: int | None
     instructions_per_multiply_add: float
+    moved_bytes_per_multiply_add: float
     code_bytes: int
 
 
@@ -57,7 +61,8 @@ def statically(kernel: Kernel, target: tvm.target.Target) -> Finding:
         vector_share=turn.vector_share,
         kernel_vector_share=None,
         multiply_adds=None,
-        instructions_per_multiply_add=_ratio(turn),
+        instructions_per_multiply_add=_ratio(turn.instructions, turn),
+        moved_bytes_per_multiply_add=_ratio(turn.moved_bytes, turn),
         code_bytes=_BYTES * len(code),
     )
 
@@ -92,16 +97,17 @@ class Executing:
         runs = called.runs.__getitem__
         loop = inner_loop(program.code, runs)
         whole = count(program.code, runs)
-        everything = Counts(called.instructions - without.instructions, whole.in_vectors, whole.in_scalars)
+        instructions = called.instructions - without.instructions
         return Finding(
             inner_loop=count(loop.body) if loop else _NOTHING,
             vector_share=count(loop.body, runs).vector_share if loop else 0.0,
             kernel_vector_share=whole.vector_share,
             multiply_adds=whole.multiply_adds,
-            instructions_per_multiply_add=_ratio(everything),
+            instructions_per_multiply_add=_ratio(instructions, whole),
+            moved_bytes_per_multiply_add=_ratio(whole.moved_bytes, whole),
             code_bytes=_BYTES * len(program.code),
         )
 
 
-def _ratio(counts: Counts) -> float:
-    return counts.instructions / counts.multiply_adds if counts.multiply_adds else float("inf")
+def _ratio(number: int, counts: Counts) -> float:
+    return number / counts.multiply_adds if counts.multiply_adds else float("inf")

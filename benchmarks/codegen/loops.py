@@ -12,18 +12,21 @@ from codegen.instructions import Instruction
 
 @dataclass(frozen=True)
 class Counts:
-    """How many instructions, and how many multiply-adds they do.
+    """How many instructions, how many multiply-adds they do, and what they move.
 
     Attributes
     ----------
     instructions : int
     in_vectors, in_scalars : int
         Multiply-adds: lanes of vector instructions, and scalar instructions.
+    moved_bytes : int
+        Loaded and stored, from caches too.
     """
 
     instructions: int
     in_vectors: int
     in_scalars: int
+    moved_bytes: int = 0
 
     @property
     def multiply_adds(self) -> int:
@@ -60,6 +63,7 @@ def count(code: Iterable[Instruction], runs: Callable[[int], int] = lambda addre
         sum(times for _, times in weighted),
         sum(times * each.vector_lanes for each, times in weighted),
         sum(times * each.scalars for each, times in weighted),
+        sum(times * each.moved_bytes for each, times in weighted),
     )
 
 

@@ -101,7 +101,38 @@ Disassembly of section .text:
     ],
 )
 def test_an_instruction_does_so_many_multiply_adds(line: str, in_vectors: int, in_scalars: int) -> None:
-    assert count(read_assembly(f"\t{line}\n")) == Counts(1, in_vectors, in_scalars)
+    counts = count(read_assembly(f"\t{line}\n"))
+    assert (counts.instructions, counts.in_vectors, counts.in_scalars) == (1, in_vectors, in_scalars)
+
+
+@pytest.mark.parametrize(
+    ("line", "moved"),
+    [
+        ("ldr q1, [x2], #16", 16),
+        ("ldur d1, [x2, #-8]", 8),
+        ("ldp q0, q1, [x0, #32]", 32),
+        ("ldnp q0, q1, [x0]", 32),
+        ("stp x29, x30, [sp, #-16]!", 16),
+        ("str wzr, [x0]", 4),
+        ("str s0, [x0, x1, lsl #2]", 4),
+        ("ldrb w0, [x1]", 1),
+        ("ldursh w0, [x1]", 2),
+        ("ldrsw x0, [x1]", 4),
+        ("ldpsw x0, x1, [x2]", 8),
+        ("ld1 { v0.4s, v1.4s }, [x0]", 32),
+        ("ld1 {v30.4s-v1.4s}, [x0], #64", 64),
+        ("st1 {v0.s}[1], [x0]", 4),
+        ("ld1r {v0.4s}, [x0]", 4),
+        ("ld2 {v0.8h, v1.8h}, [x0]", 32),
+        ("ldaxr x0, [x1]", 8),
+        ("stlr w0, [x1]", 4),
+        ("prfm pldl1keep, [x0]", 0),
+        ("mov x0, x1", 0),
+        ("fmla v0.4s, v1.4s, v2.s[1]", 0),
+    ],
+)
+def test_an_instruction_moves_so_many_bytes(line: str, moved: int) -> None:
+    assert count(read_assembly(f"\t{line}\n")).moved_bytes == moved
 
 
 def test_the_inner_of_two_nested_loops() -> None:
@@ -118,7 +149,7 @@ def test_of_several_loops_that_which_multiplies_and_adds_or_that_which_ran_most(
     code = read_assembly(TWO)
     first, second = inner_loops(code)
     assert count(first.body) == Counts(4, 4, 1)
-    assert count(second.body) == Counts(4, 0, 0)
+    assert count(second.body) == Counts(4, 0, 0, 32)
     assert inner_loop(code) == first
     assert inner_loop(code, lambda address: 9 if address >= second.first else 1) == second
     assert count(second.body).vector_share == 0
@@ -199,6 +230,7 @@ def test_a_convolution_counted_in_its_assembly(small: Convolution) -> None:
     assert without.vector_share < with_plain.vector_share
     assert with_plain.vector_share >= 0.9
     assert 0.25 < with_plain.instructions_per_multiply_add < 1 < without.instructions_per_multiply_add
+    assert 0 < with_plain.moved_bytes_per_multiply_add < without.moved_bytes_per_multiply_add
     assert with_plain.multiply_adds is with_plain.kernel_vector_share is None
 
 
@@ -210,6 +242,7 @@ def test_a_convolution_counted_as_it_executes(small: Convolution, tmp_path: Path
     assert without.vector_share == 0
     assert with_plain.vector_share == with_plain.kernel_vector_share == 1
     assert 0.25 < with_plain.instructions_per_multiply_add < 1 < without.instructions_per_multiply_add
+    assert 0 < with_plain.moved_bytes_per_multiply_add < without.moved_bytes_per_multiply_add
 
 
 def test_googlenets_heaviest_convolutions_multiply_vectors_original_and_merged(tmp_path: Path) -> None:
@@ -226,8 +259,15 @@ def test_googlenets_heaviest_convolutions_multiply_vectors_original_and_merged(t
 def test_figures_weigh_convolutions_with_their_multiply_adds() -> None:
     def row(network: str, calls: int, size: int, share: float, executed: float) -> dict:
         kinds = {
-            "untuned": {"vector_share": 0.0, "instructions_per_multiply_add": 3.0},
-            "plain": {"vector_share": share, "instructions_per_multiply_add": executed},
+            kind: {
+                "vector_share": share,
+                "instructions_per_multiply_add": instructions,
+                "moved_bytes_per_multiply_add": moved,
+            }
+            for kind, share, instructions, moved in (
+                ("untuned", 0.0, 3.0, 12.0),
+                ("plain", share, executed, 2 * executed),
+            )
         }
         kinds["peak"] = {"instructions_per_multiply_add": 0.25}
         return {"network": network, "calls": calls, "multiply_adds": size, **kinds}
@@ -240,6 +280,7 @@ def test_figures_weigh_convolutions_with_their_multiply_adds() -> None:
         "original": {"untuned": 3.0, "plain": 0.4, "peak": 0.25},
         "merged": {"untuned": 3.0, "plain": 1.0, "peak": 0.25},
     }
+    assert found["moved_bytes_per_multiply_add"]["original"] == {"untuned": 12.0, "plain": 0.8}
     assert found["counted"] == "static"
 
 
