@@ -1,6 +1,7 @@
 """What can be built for: names, TVM targets, threads and compilers."""
 
 from targets.errors import TargetError
+from targets.gpu import Gpu
 from targets.info import TargetInfo, Verified
 from targets.recognise import DeviceTraits, recognise
 from targets.table import all_targets, find
@@ -9,6 +10,7 @@ from targets.toolchains import TOOLCHAINS, Toolchain
 __all__ = [
     "TOOLCHAINS",
     "DeviceTraits",
+    "Gpu",
     "TargetError",
     "TargetInfo",
     "Toolchain",

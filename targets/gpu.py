@@ -14,11 +14,21 @@ class Gpu:
     kind : str
         TVM's name of its family, which decides how kernels are scheduled: ``mali``, ``adreno`` or empty.
     max_threads : int
-        Work items of a work group.
+        Work items of a work group (CL_DEVICE_MAX_WORK_GROUP_SIZE).
     local_bytes : int
-        Local memory of a work group, in bytes.
+        Local memory of a work group, in bytes (CL_DEVICE_LOCAL_MEM_SIZE).
     warp : int
-        Work items that run in step.
+        Work items that run in step; 1 where they don't or where it differs from kernel to kernel.
+    units : int or None
+        Shader cores (CL_DEVICE_MAX_COMPUTE_UNITS); None where devices with this GPU have different numbers.
+    registers : int or None
+        32-bit registers of a work item up to which the GPU holds all the work items it can; None if unknown.
+    float16 : bool
+        Whether it calculates in float16 (cl_khr_fp16).
+    opencl : str
+        The newest version of OpenCL that its drivers have.
+    max_argument_bytes : int
+        Bytes of a kernel's arguments (CL_DEVICE_MAX_PARAMETER_SIZE); a buffer is an address of 8.
     """
 
     name: str
@@ -27,6 +37,16 @@ class Gpu:
     max_threads: int
     local_bytes: int
     warp: int = 1
+    units: int | None = None
+    registers: int | None = None
+    float16: bool = False
+    opencl: str = "1.2"
+    max_argument_bytes: int = 1024
+
+    @property
+    def max_arguments(self) -> int:
+        """The number of arguments a kernel may have, each of them an address or smaller."""
+        return self.max_argument_bytes // 8
 
     def fields(self) -> dict[str, str | int]:
         """Return what TVM's target is made of."""
@@ -35,6 +55,7 @@ class Gpu:
             "max_num_threads": self.max_threads,
             "max_threads_per_block": self.max_threads,
             "max_shared_memory_per_block": self.local_bytes,
+            "max_function_args": self.max_arguments,
             "thread_warp_size": self.warp,
         }
         return fields | ({"device": self.kind} if self.kind else {})

@@ -22,6 +22,7 @@ class Verified(StrEnum):
 
     HARDWARE = "run on hardware"
     EMULATED = "run emulated"
+    ON_POCL = "run on PoCL"
     COMPILED = "compiled only"
     NOT = "not tried"
 
@@ -55,6 +56,8 @@ class TargetInfo:
         How code for it was tried.
     gpu : Gpu or None
         The GPU that runs the network; the processor drives it. None if the processor runs it.
+    graphics : str
+        The board's GPU in words, whether it is used or not; empty if the target is no board.
     """
 
     name: str
@@ -71,6 +74,7 @@ class TargetInfo:
     family: str = ""
     verified: Verified = Verified.NOT
     gpu: Gpu | None = None
+    graphics: str = ""
 
     @property
     def device_type(self) -> str:
@@ -94,6 +98,17 @@ class TargetInfo:
     def with_compiler(self, compiler: str | None) -> "TargetInfo":
         """Return this target with the C++ compiler that the user named; None leaves it as it is."""
         return self if compiler is None else replace(self, compiler=compiler, compiler_package="")
+
+    def with_gpu(self, gpu: Gpu) -> "TargetInfo":
+        """Return the target of a GPU that this target's processor drives."""
+        return replace(
+            self,
+            name=f"{gpu.name}+{self.name}",
+            description=f"{gpu.description}, driven by {self.description}",
+            device=f"{gpu.description}, driven by {self.measured_on()}",
+            verified=Verified.ON_POCL,
+            gpu=gpu,
+        )
 
     def target(self) -> "tvm.target.Target":
         """Return TVM's target: the GPU with the processor as its host, or LLVM for the processor.

@@ -4,19 +4,30 @@ Features are those of the core that matter to a network's code, by LLVM's names:
 (dot products of int8), `fullfp16` (arithmetic in float16). LLVM's own table of cores says the same.
 
 A board with two kinds of cores runs on its fast cluster, whose number is in the column of cores.
+
+A GPU is driven by a processor. `GPU+HOST` names both; the name of a GPU alone is that GPU with any 64-bit ARM
+Linux device, and `opencl` is any OpenCL device of this machine.
 """
 
 import difflib
+from dataclasses import replace
 from pathlib import Path
 
 from targets import boards, llvm
 from targets.errors import TargetError
+from targets.gpu import Gpu
+from targets.gpus import GENERIC, GPUS
 from targets.info import OWN_CPU, TargetInfo, Verified
 from targets.toolchains import ARM64_ANDROID, ARM64_LINUX, ARMV7_ANDROID, ARMV7_LINUX, HOST, Toolchain
+
+PLUS = "+"
+"""What stands between the name of a GPU and that of its host."""
 
 _NEON = ("neon",)
 _V8_2 = ("neon", "dotprod", "fullfp16")
 _TYPICAL_CORES = 4
+_NO_OPENCL = "VideoCore, no OpenCL"
+_CUDA_ONLY = "NVIDIA, no OpenCL"
 _TRIED = {
     ARM64_LINUX: Verified.EMULATED,
     ARMV7_LINUX: Verified.EMULATED,
@@ -33,6 +44,7 @@ def _row(
     features: tuple[str, ...],
     cores: int = _TYPICAL_CORES,
     clusters: str = "",
+    graphics: str = "",
 ) -> TargetInfo:
     return TargetInfo(
         name=name,
@@ -45,6 +57,7 @@ def _row(
         compiler_package=toolchain.package,
         features=features,
         clusters=clusters,
+        graphics=graphics,
         family=toolchain.family,
         verified=_TRIED[toolchain],
     )
@@ -60,14 +73,30 @@ _HOST = TargetInfo(
 )
 
 _ARM64_BOARDS = (
-    ("raspberry-pi-3", "Raspberry Pi 3", "cortex-a53", _NEON, 4, "4 x Cortex-A53"),
-    ("raspberry-pi-4", "Raspberry Pi 4", "cortex-a72", _NEON, 4, "4 x Cortex-A72"),
-    ("raspberry-pi-5", "Raspberry Pi 5", "cortex-a76", _V8_2, 4, "4 x Cortex-A76"),
-    ("jetson-nano", "Jetson Nano", "cortex-a57", _NEON, 4, "4 x Cortex-A57"),
-    ("jetson-xavier-nx", "Jetson Xavier NX", "carmel", ("neon", "fullfp16"), 6, "6 x Carmel"),
-    ("jetson-orin-nano", "Jetson Orin Nano", "cortex-a78ae", _V8_2, 6, "6 x Cortex-A78AE"),
-    ("rk3399", "RK3399 board", "cortex-a72", _NEON, 2, "2 x Cortex-A72 (used), 4 x Cortex-A53"),
-    ("rk3588", "RK3588 board", "cortex-a76", _V8_2, 4, "4 x Cortex-A76 (used), 4 x Cortex-A55"),
+    ("raspberry-pi-3", "Raspberry Pi 3", "cortex-a53", _NEON, 4, "4 x Cortex-A53", _NO_OPENCL),
+    ("raspberry-pi-4", "Raspberry Pi 4", "cortex-a72", _NEON, 4, "4 x Cortex-A72", _NO_OPENCL),
+    ("raspberry-pi-5", "Raspberry Pi 5", "cortex-a76", _V8_2, 4, "4 x Cortex-A76", _NO_OPENCL),
+    ("jetson-nano", "Jetson Nano", "cortex-a57", _NEON, 4, "4 x Cortex-A57", _CUDA_ONLY),
+    ("jetson-xavier-nx", "Jetson Xavier NX", "carmel", ("neon", "fullfp16"), 6, "6 x Carmel", _CUDA_ONLY),
+    ("jetson-orin-nano", "Jetson Orin Nano", "cortex-a78ae", _V8_2, 6, "6 x Cortex-A78AE", _CUDA_ONLY),
+    (
+        "rk3399",
+        "RK3399 board",
+        "cortex-a72",
+        _NEON,
+        2,
+        "2 x Cortex-A72 (used), 4 x Cortex-A53",
+        "Mali-T860 MP4",
+    ),
+    (
+        "rk3588",
+        "RK3588 board",
+        "cortex-a76",
+        _V8_2,
+        4,
+        "4 x Cortex-A76 (used), 4 x Cortex-A55",
+        "Mali-G610 MP4",
+    ),
 )
 _ARM64_CORES = (
     ("cortex-a53", "Cortex-A53", "cortex-a53", _NEON),
@@ -96,32 +125,37 @@ _TABLE = (
 
 
 ROWS = {row.name: row for row in _TABLE}
-"""The rows of the table by name, without the targets that the user added."""
+"""The rows of the processors by name, without the targets that the user added."""
 
 
 def all_targets() -> tuple[TargetInfo, ...]:
-    """Return every known target: the rows in the order of the table, then the user's own.
+    """Return every known target: the processors, the GPUs, then the user's own, in the order of the tables.
 
     Raises
     ------
     TargetError
         If a file among the user's own is not sound.
     """
-    return (*_TABLE, *map(_own, boards.files()))
+    return (*_TABLE, *map(_alone, GPUS.values()), *map(_own, boards.files()))
 
 
 def find(name: str) -> TargetInfo:
     """Return the target called ``name``, or the one that a file describes if ``name`` ends with ``.toml``.
 
-    A target of the user's own is checked with LLVM, which imports TVM.
+    ``GPU+HOST`` is the GPU of the target ``GPU`` with the processor of the target ``HOST``; each may be a
+    file. A target of the user's own is checked with LLVM, which imports TVM.
 
     Raises
     ------
     TargetError
         If there is none, the message names those there are; or if the user's file is not sound.
     """
+    if PLUS in name and not _is_file(name):
+        return _driven(*name.split(PLUS, 1))
     if name in ROWS:
         return ROWS[name]
+    if name in GPUS:
+        return _alone(GPUS[name])
     if name.endswith(boards.SUFFIX):
         return _checked(_own(Path(name).expanduser()))
     rows = {row.name: row for row in all_targets()}
@@ -132,10 +166,30 @@ def find(name: str) -> TargetInfo:
     raise TargetError(f"unknown target {name!r}: known targets are {', '.join(rows)}{hint}")
 
 
+def _alone(gpu: Gpu) -> TargetInfo:
+    """Return the target of a GPU whose host the user did not name."""
+    host = ROWS["host" if gpu is GENERIC else "aarch64"]
+    return replace(host.with_gpu(gpu), name=gpu.name, description=gpu.description)
+
+
+def _driven(gpu: str, host: str) -> TargetInfo:
+    """Return the target of a GPU with the processor of another target."""
+    graphics, processor = find(gpu), find(host)
+    if graphics.gpu is None:
+        raise TargetError(f"{gpu} is no GPU: before the + goes one of {', '.join(GPUS)}")
+    if processor.gpu is not None:
+        raise TargetError(f"{host} is a GPU: after the + goes the processor that drives it, such as host")
+    return processor.with_gpu(graphics.gpu)
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith(boards.SUFFIX) and Path(name).expanduser().exists()
+
+
 def _own(path: Path) -> TargetInfo:
     """Read a target of the user's own; its name may not be one of the table's."""
     info = boards.read(path)
-    if info.name in ROWS:
+    if info.name in ROWS or info.name in GPUS:
         raise TargetError(f"{path}: name: {info.name} is in the table already: choose another name")
     return info
 

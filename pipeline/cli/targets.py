@@ -1,6 +1,7 @@
 """`deeprebirth targets`."""
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,7 +30,11 @@ def targets(name: NameArgument = None, as_json: JsonOption = False) -> None:
         print(json.dumps(_facts(info))) if as_json else Console().print(_in_full(info))
         return
     known = all_targets()
-    print(json.dumps({"targets": [*map(_facts, known)]})) if as_json else Console().print(_listed(known))
+    if as_json:
+        print(json.dumps({"targets": [*map(_facts, known)]}))
+        return
+    Console().print(_processors([info for info in known if info.gpu is None]))
+    Console().print(_gpus([info for info in known if info.gpu is not None]))
 
 
 def _facts(info: "TargetInfo") -> dict[str, object]:
@@ -46,10 +51,12 @@ def _facts(info: "TargetInfo") -> dict[str, object]:
         "compiler_from": info.compiler_package,
         "compiler_found": info.toolchain.find(),
         "verified": info.verified.value,
+        "graphics": info.graphics,
+        "gpu": asdict(info.gpu) if info.gpu else None,
     }
 
 
-def _listed(known: tuple["TargetInfo", ...]) -> Table:
+def _processors(known: list["TargetInfo"]) -> Table:
     table = Table(
         *("target", "what it is", "processor", "features", "cores", "verified", "compiler"),
         box=box.SIMPLE_HEAD,
@@ -69,12 +76,49 @@ def _listed(known: tuple["TargetInfo", ...]) -> Table:
     return table
 
 
+def _gpus(known: list["TargetInfo"]) -> Table:
+    table = Table(
+        *(
+            "target",
+            "what it is",
+            "work group",
+            "local memory",
+            "in step",
+            "units",
+            "fp16",
+            "OpenCL",
+            "verified",
+        ),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        caption="A processor drives a GPU: GPU+TARGET names both, such as mali-g610+rk3588 or mali-g76+host.",
+        caption_justify="left",
+    )
+    for info in known:
+        gpu = info.gpu
+        table.add_row(
+            Text(info.name),
+            Text(info.description),
+            str(gpu.max_threads),
+            f"{gpu.local_bytes >> 10} KiB",
+            str(gpu.warp) if gpu.warp > 1 else "",
+            str(gpu.units or ""),
+            "yes" if gpu.float16 else "no",
+            gpu.opencl,
+            info.verified.value,
+        )
+    return table
+
+
 def _in_full(info: "TargetInfo") -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     found = info.toolchain.find()
-    facts = _facts(info) | {
+    facts = _facts(info)
+    gpu = facts.pop("gpu") or {}
+    facts |= {
         "features": " ".join(info.features),
         "compiler_found": found or f"missing: {info.toolchain.remedy}",
+        **{f"gpu_{key}": value for key, value in gpu.items() if value not in (None, "")},
     }
     for key, value in facts.items():
         table.add_row(key.replace("_", " "), Text(str(value)))

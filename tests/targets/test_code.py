@@ -16,7 +16,7 @@ import targets
 from tuning.building.toolchain import check_toolchain
 from tuning.intrinsics import import_cpu_intrinsics
 
-ARM = [row for row in targets.all_targets() if row.name != "host"]
+ARM = [row for row in targets.all_targets() if row.name != "host" and row.gpu is None]
 LINUX = [row for row in ARM if "Linux" in row.family]
 ON_64_BITS = [row for row in ARM if row.triple.startswith("aarch64")]
 IMAGE, WEIGHTS, OUTPUT = (1, 8, 8, 16), (3, 3, 16, 8), (1, 6, 6, 8)

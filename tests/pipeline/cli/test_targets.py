@@ -30,7 +30,7 @@ def test_all_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     for info in targets.all_targets():
         line = next(line for line in out.splitlines() if line.split()[:1] == [info.name])
         assert info.verified.value in line
-        assert info.cpu in line
+        assert str(info.gpu.max_threads if info.gpu else info.cpu) in line
 
 
 def test_one_in_full(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
