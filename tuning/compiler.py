@@ -25,6 +25,7 @@ from tvm.ir import IRModule
 
 from targets import TargetInfo
 from tuning.errors import TuningError
+from tuning.functions import Calls, NetworkFunction
 from tuning.intrinsics import import_cpu_intrinsics
 from tuning.prepare import prepare
 from tuning.records import database as db
@@ -43,6 +44,7 @@ class _Summary:
     functions_total: int
     untuned: list[str]
     planned_bytes: int
+    functions: tuple[NetworkFunction, ...]
     cleaning: db.Cleaning
 
 
@@ -59,6 +61,8 @@ class Compiled:
         Functions without a schedule; they have TVM's default, one thread and no vectors.
     planned_bytes : int
         Bytes of the memory planned for what flows between the functions.
+    functions : tuple of NetworkFunction
+        The functions that one inference calls.
     cleaning : Cleaning
         What was left out of the database, wrong schedules among it.
     """
@@ -69,7 +73,13 @@ class Compiled:
         self.functions_total = summary.functions_total
         self.untuned = summary.untuned
         self.planned_bytes = summary.planned_bytes
+        self.functions = summary.functions
         self.cleaning = summary.cleaning
+
+    @property
+    def launches(self) -> int:
+        """Kernels that one inference launches on a GPU; on a processor, calls of functions."""
+        return sum(function.launches for function in self.functions)
 
     @property
     def library(self) -> Path:
@@ -142,12 +152,13 @@ def compile_into(module: IRModule, target: TargetInfo, database_dir: Path | None
         module = _apply(module, tvm_target, database)
     names, untuned = _functions(module)
     module, weights = _lift_constants(module)
-    planned = _PlannedBytes()
+    planned, calls = _PlannedBytes(), Calls()
     with tvm_target, tvm.transform.PassContext(opt_level=3):
-        executable = relax.build(module, tvm_target, relax_pipeline=_lowering(planned))
+        executable = relax.build(module, tvm_target, relax_pipeline=_lowering(planned, calls))
     executable.export_library(str(Path(folder) / LIBRARY), cc=target.require_compiler())
     (Path(folder) / WEIGHTS).write_bytes(tvm.runtime.save_param_dict(weights))
-    return _Summary(len(names) - len(untuned), len(names), untuned, planned.total, cleaning)
+    functions = calls.functions(None if target.gpu is None else executable.mod)
+    return _Summary(len(names) - len(untuned), len(names), untuned, planned.total, functions, cleaning)
 
 
 def _apply(module: IRModule, target: tvm.target.Target, database: Any) -> IRModule:
@@ -204,7 +215,7 @@ class _ConstantLifter(relax.PyExprMutator):
         return self._seen[constant]
 
 
-def _lowering(planned: "_PlannedBytes") -> tvm.transform.Pass:
+def _lowering(planned: "_PlannedBytes", calls: Calls) -> tvm.transform.Pass:
     """The phases from calls of TIR functions to the virtual machine's instructions."""
     return tvm.transform.Sequential(
         [
@@ -212,6 +223,7 @@ def _lowering(planned: "_PlannedBytes") -> tvm.transform.Pass:
             relax.transform.ToNonDataflow(),
             relax.transform.RemovePurityChecking(),
             relax.transform.CallTIRRewrite(),
+            calls.as_pass(),
             relax.transform.StaticPlanBlockMemory(),
             planned.as_pass(),
             relax.transform.LowerAllocTensor(),

@@ -19,6 +19,9 @@ WAIT_SECONDS = 30.0
 _SMALL_INTEGERS = {"bool": (0, 1), "int8": (-8, 7), "uint8": (0, 15)}
 _INDICES = (0, 1)
 
+Arguments = tuple[tuple[str, tuple[int, ...]], ...]
+"""Type and shape of each argument."""
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -36,7 +39,7 @@ class Signature:
         Of the least exact floating-point type in it; 0 if there is none.
     """
 
-    arguments: tuple[tuple[str, tuple[int, ...]], ...]
+    arguments: Arguments
     outputs: tuple[int, ...]
     terms: int
     unit_roundoff: float
@@ -124,6 +127,11 @@ def run_kernel(job: Job) -> list[list[np.ndarray]] | Broken:
     finally:
         with suppress(Exception):
             remote.remove(name)
+
+
+def arguments_of(function: tvm.tirx.PrimFunc) -> Arguments:
+    """Return type and shape of each argument of a function."""
+    return tuple((str(each.dtype), tuple(int(size) for size in each.shape)) for each in function.params)
 
 
 def random_arguments(signature: Signature, seed: int, positive: bool) -> list[np.ndarray]:

@@ -14,7 +14,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.schedule import SBlockRV
 
-from tuning.measuring.kernel import Signature
+from tuning.measuring.kernel import Signature, arguments_of
 
 _REARRANGES_WEIGHTS = "meta_schedule.layout_rewrite_preproc"
 _SPATIAL = 0
@@ -60,7 +60,7 @@ def signature(workload: ms.database.Workload) -> Signature:
     buffers = list(function.params)
     outputs = [place for place, buffer in enumerate(buffers) if any(buffer.same_as(each) for each in written)]
     return Signature(
-        arguments=tuple((str(each.dtype), tuple(int(size) for size in each.shape)) for each in buffers),
+        arguments=arguments_of(function),
         outputs=tuple(outputs),
         terms=sum(_terms(block.iter_vars) for block in blocks),
         unit_roundoff=max(_unit_roundoff(str(each.dtype)) for each in [*buffers, *written]),
