@@ -16,7 +16,7 @@ from pathlib import Path
 from targets import boards, llvm
 from targets.errors import TargetError
 from targets.gpu import Gpu
-from targets.gpus import GENERIC, GPUS
+from targets.gpus import GENERIC, GPUS, refuse_textures
 from targets.info import OWN_CPU, TargetInfo, Verified
 from targets.toolchains import ARM64_ANDROID, ARM64_LINUX, ARMV7_ANDROID, ARMV7_LINUX, HOST, Toolchain
 
@@ -150,14 +150,15 @@ def find(name: str) -> TargetInfo:
     TargetError
         If there is none, the message names those there are; or if the user's file is not sound.
     """
-    if PLUS in name and not _is_file(name):
+    if name.endswith(boards.SUFFIX) and (_is_file(name) or PLUS not in name):
+        return _checked(_own(Path(name).expanduser()))
+    refuse_textures(name)
+    if PLUS in name:
         return _driven(*name.split(PLUS, 1))
     if name in ROWS:
         return ROWS[name]
     if name in GPUS:
         return _alone(GPUS[name])
-    if name.endswith(boards.SUFFIX):
-        return _checked(_own(Path(name).expanduser()))
     rows = {row.name: row for row in all_targets()}
     if name in rows:
         return _checked(rows[name])
@@ -183,7 +184,7 @@ def _driven(gpu: str, host: str) -> TargetInfo:
 
 
 def _is_file(name: str) -> bool:
-    return name.endswith(boards.SUFFIX) and Path(name).expanduser().exists()
+    return Path(name).expanduser().exists()
 
 
 def _own(path: Path) -> TargetInfo:

@@ -105,6 +105,7 @@ def _gpus(known: list["TargetInfo"]) -> Table:
             str(gpu.units or ""),
             "yes" if gpu.float16 else "no",
             gpu.opencl,
+            "reported" if gpu.reported else "cautious",
             info.verified.value,
         )
     return table

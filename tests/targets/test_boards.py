@@ -1,6 +1,7 @@
 """Targets in a user's TOML files: found by path or name, or refused in one line that names the field."""
 
 import json
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_a_file_with_all_fields(tmp_path: Path) -> None:
         "compiler": "tools/my-g++",
         "package": "our SDK",
     }
-    assert set(every) == set(boards.Board.model_fields)
+    assert {*every, "gpu"} == set(boards.Board.model_fields)
     info = targets.find(str(put(tmp_path, every)))
     exported = info.target().export()
     assert (exported["mcpu"], exported["num-cores"]) == ("cortex-a55", 4)
@@ -176,3 +177,63 @@ def test_bytes_that_are_no_target_are_refused_in_one_line(tmp_path: Path, conten
     path = tmp_path / "board.toml"
     path.write_bytes(content)
     refusal(path)
+
+
+def with_gpu(folder: Path, **gpu: object) -> Path:
+    path = put(folder, FIELDS, "Telefon.toml")
+    path.write_text(f"{path.read_text(encoding='utf-8')}[gpu]\n{toml(gpu)}", encoding="utf-8")
+    return path
+
+
+def test_a_board_with_a_gpu_of_the_table(tmp_path: Path) -> None:
+    info = targets.find(str(with_gpu(tmp_path, name="mali-g57", max_threads=256)))
+    known = targets.find("mali-g57").gpu
+    assert info.gpu == replace(known, max_threads=256)
+    assert (info.name, info.device_type, info.verified) == ("my-board", "opencl", targets.Verified.NOT)
+    exported = info.target().export()
+    assert (exported["max_num_threads"], exported["host"]["mcpu"]) == (256, "cortex-a55")
+
+
+def test_a_gpu_that_the_table_lacks(tmp_path: Path) -> None:
+    path = with_gpu(
+        tmp_path, name="adreno-620", kind="adreno", max_threads=512, local_bytes=32768, float16=True
+    )
+    gpu = targets.find(str(path)).gpu
+    assert gpu == targets.Gpu(
+        name="adreno-620",
+        description="adreno-620",
+        kind="adreno",
+        max_threads=512,
+        local_bytes=32768,
+        float16=True,
+    )
+    driven = targets.find(f"{path}+host")
+    assert (driven.gpu, driven.triple) == (gpu, targets.find("host").triple)
+    assert targets.find(f"mali-g76+{put(tmp_path, FIELDS)}").cpu == "cortex-a55"
+
+
+def test_all_fields_of_a_gpu_are_used(tmp_path: Path) -> None:
+    every = {field.name: getattr(targets.find("adreno-640").gpu, field.name) for field in fields(targets.Gpu)}
+    del every["reported"]
+    assert {*every, "textures"} == set(boards.BoardGpu.model_fields)
+    every |= {"name": "adreno-641", "description": "a new one", "registers": 24}
+    assert targets.find(str(with_gpu(tmp_path, **every))).gpu == targets.Gpu(**every)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"name": "mali-57"}, "gpu.kind: mali-57 is not in the table (did you mean mali-g57?), so this has"),
+        ({"name": "x", "kind": "mali", "max_threads": 64}, "gpu.local_bytes: x is not in the table, so this"),
+        ({"name": "mali-g57", "kind": "nvidia"}, "gpu.kind: Input should be"),
+        (
+            {"name": "mali-g57", "max_threads": 0},
+            "gpu.max_threads: Input should be greater than or equal to 1",
+        ),
+        ({"name": "mali-g57", "local": 1}, "'gpu.local': there is no such field; did you mean local_bytes?"),
+        ({"name": "adreno-640", "textures": True}, "gpu.textures: textures on Adreno are refused: TVM"),
+        ({"kind": "mali"}, "gpu.name: this field has to be there"),
+    ],
+)
+def test_a_wrong_field_of_a_gpu_is_named(tmp_path: Path, wrong: dict[str, object], told: str) -> None:
+    assert told in refusal(with_gpu(tmp_path, **wrong))
