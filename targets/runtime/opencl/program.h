@@ -1,0 +1,22 @@
+/*! \file program.h
+ *  A program built for a device, from the cache or from its source.
+ */
+#pragma once
+
+#include <string>
+
+#include "device.h"
+
+namespace deeprebirth::opencl {
+
+/*! \brief How programs came to be, since the process began. */
+struct ProgramsMade {
+  int64_t built, cached;
+};
+
+/*! \brief Build a program; `wanted` is the kernel that is needed of it, for the error that holds the build log's end. */
+cl_program MakeProgram(Device* device, const std::string& source, const std::string& wanted);
+
+ProgramsMade Made();
+
+}  // namespace deeprebirth::opencl
