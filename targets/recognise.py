@@ -9,6 +9,7 @@ Part numbers: MIDR_EL1 in the cores' technical reference manuals; Linux, arch/ar
 
 import json
 import platform
+import struct
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -19,6 +20,7 @@ from targets.info import TargetInfo
 from targets.table import ROWS
 
 _TREE = Path("/proc/device-tree")
+_ARMV8_IN_32_BITS = "armv8l"
 _ARM, _NVIDIA = 0x41, 0x4E
 
 # From slow to fast: of a device with several kinds of cores, the last one counts.
@@ -40,6 +42,9 @@ _CORES = {
     (_ARM, 0xD4B): "cortex-a78c",
 }
 
+# Cores that LLVM knows for 64-bit programs alone.
+_ONLY_64_BITS = frozenset({"carmel"})
+
 # What the models of boards begin with or hold, and the rows of the table.
 _BOARDS = {
     "raspberry pi 3": "raspberry-pi-3",
@@ -58,8 +63,9 @@ _BOARDS = {
 
 # The kernel's names of features on AArch64, and LLVM's.
 _FEATURES = {"asimd": "neon", "asimddp": "dotprod", "asimdhp": "fullfp16"}
+_VECTORS = {"neon", "asimd"}
 _AARCH64 = ("aarch64", "arm64")
-_ARMV7 = ("armv7l", "armv8l")
+_ARMV7 = ("armv7l", _ARMV8_IN_32_BITS)
 _MODEL_KEYS = ("Model", "Hardware", "model name")
 
 
@@ -70,7 +76,8 @@ class DeviceTraits:
     Attributes
     ----------
     system, machine : str
-        As ``uname`` tells them, such as ``Linux`` and ``aarch64``; ``Android`` for the system of a phone.
+        As ``uname`` tells them, such as ``Linux`` and ``aarch64``; ``Android`` for the system of a phone, and
+        ``armv8l`` for 32-bit programs on a 64-bit kernel.
     cores : int
         Cores that its server may use.
     model : str
@@ -95,7 +102,7 @@ class DeviceTraits:
         return cls.from_cpuinfo(
             _read(Path("/proc/cpuinfo")),
             system=names.system,
-            machine=names.machine,
+            machine=machine_of(names.machine, struct.calcsize("P")),
             cores=this.core_count(),
             model=" ".join(_strings(_TREE / name) for name in ("model", "compatible")),
         )
@@ -135,6 +142,11 @@ class DeviceTraits:
         )
 
 
+def machine_of(kernel: str, address_bytes: int) -> str:
+    """Return the machine that programs run on whose addresses are so long, on a kernel of a machine."""
+    return _ARMV8_IN_32_BITS if kernel in _AARCH64 and address_bytes == 4 else kernel
+
+
 def recognise(traits: DeviceTraits) -> TargetInfo:
     """Return the target that a device is.
 
@@ -149,7 +161,7 @@ def recognise(traits: DeviceTraits) -> TargetInfo:
     if traits.machine in _AARCH64:
         return _arm(traits, "android-arm64" if _is_android(traits) else "aarch64")
     if traits.machine in _ARMV7:
-        if traits.features and "neon" not in traits.features:
+        if traits.features and _VECTORS.isdisjoint(traits.features):
             raise TargetError(f"the device ({_in_words(traits)}) has no NEON, which code for armv7 needs")
         return _arm(traits, "android-armv7" if _is_android(traits) else "armv7")
     if traits.machine == platform.machine() and traits.model == this.cpu_model():
@@ -181,7 +193,7 @@ def _core(traits: DeviceTraits, base: TargetInfo) -> TargetInfo | None:
     """Return the target of the fastest kind of core; None if no core is known."""
     speeds = {core: speed for speed, core in enumerate(_CORES.values())}
     cores = [core for core in map(_name_of, traits.parts) if core]
-    if not cores:
+    if not cores or (traits.machine in _ARMV7 and not _ONLY_64_BITS.isdisjoint(cores)):
         return None
     fastest = max(cores, key=speeds.__getitem__)
     number = min(cores.count(fastest), traits.cores)

@@ -167,6 +167,17 @@ def find(name: str) -> TargetInfo:
     raise TargetError(f"unknown target {name!r}: known targets are {', '.join(rows)}{hint}")
 
 
+def with_its_gpu(info: TargetInfo) -> str | None:
+    """Return the name of the target that runs on a board's GPU, such as ``mali-g610+rk3588``.
+
+    None if the board has no GPU of the table, or is run on it already.
+    """
+    words = info.graphics.lower().split()
+    if info.gpu is not None or not words or words[0] not in GPUS:
+        return None
+    return f"{words[0]}{PLUS}{info.name}"
+
+
 def _alone(gpu: Gpu) -> TargetInfo:
     """Return the target of a GPU whose host the user did not name."""
     host = ROWS["host" if gpu is GENERIC else "aarch64"]

@@ -114,3 +114,13 @@ def test_every_work_item_reaches_the_barriers_of_a_reduction() -> None:
     wide = tvm.target.Target({**dict(target.export()), "thread_warp_size": 8})
     source = tvm.tirx.build(schedule.mod, target=wide).imports[0].inspect_source()
     assert [body for body in re.findall(r"if \(.*?\) \{\n(.*?)\n  \}", source, re.S) if "barrier(" in body]
+
+
+def test_a_board_names_its_gpu_and_the_target_that_runs_on_it() -> None:
+    named = {row.name: targets.with_its_gpu(row) for row in targets.all_targets()}
+    found = {name: gpu for name, gpu in named.items() if gpu is not None}
+    assert found == {"rk3399": "mali-t860+rk3399", "rk3588": "mali-g610+rk3588"}
+    for name, gpu in found.items():
+        assert targets.find(gpu).gpu.description == targets.find(name).graphics.split()[0]
+        assert targets.with_its_gpu(targets.find(gpu)) is None
+    assert "no OpenCL" in targets.find("raspberry-pi-4").graphics

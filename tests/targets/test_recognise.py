@@ -8,6 +8,7 @@ import pytest
 import targets
 from targets import DeviceTraits, machine, recognise
 from targets.llvm import cpus
+from targets.recognise import machine_of
 
 V8 = "fp asimd evtstrm crc32 cpuid"
 V8_2 = "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
@@ -179,8 +180,41 @@ def test_parts_that_are_none_are_passed_over() -> None:
     assert recognise(DeviceTraits("Linux", "aarch64", 4, parts=("", "x:y", "0x41", "::"))).name == "aarch64"
 
 
-@pytest.mark.parametrize(("machine", "first"), [("aarch64", 0xD00), ("armv7l", 0xC00)])
-def test_every_core_that_is_recognised_is_known_to_llvm(machine: str, first: int) -> None:
-    for part in range(first, 0xE00):
-        row = recognise(DeviceTraits("Linux", machine, 1, parts=(f"0x41:{part:#x}",)))
+@pytest.mark.parametrize("implementer", [0x41, 0x4E])
+@pytest.mark.parametrize(("machine", "first"), [("aarch64", 0xD00), ("armv7l", 0xC00), ("armv8l", 0xC00)])
+def test_every_core_that_is_recognised_is_known_to_llvm(machine: str, first: int, implementer: int) -> None:
+    for part in (0x004, *range(first, 0xE00)):
+        row = recognise(DeviceTraits("Linux", machine, 1, parts=(f"{implementer:#x}:{part:#x}",)))
         assert row.cpu in cpus(row.triple)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "address_bytes", "machine"),
+    [
+        ("aarch64", 8, "aarch64"),
+        ("aarch64", 4, "armv8l"),
+        ("armv7l", 4, "armv7l"),
+        ("x86_64", 4, "x86_64"),
+    ],
+)
+def test_32_bit_programs_on_a_64_bit_kernel_are_told(kernel: str, address_bytes: int, machine: str) -> None:
+    """The kernel of a 32-bit Raspberry Pi OS calls itself aarch64, whoever asks."""
+    assert machine_of(kernel, address_bytes) == machine
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "name", "cpu"),
+    [
+        (cpuinfo([0x004] * 6, CARMEL, implementer=0x4E), "NVIDIA Jetson Xavier NX", "armv7", "generic"),
+        (cpuinfo([0x004] * 6, V7, implementer=0x4E), "NVIDIA Jetson Xavier NX", "armv7", "generic"),
+        (PI_4, "", "armv7-cortex-a72", "cortex-a72"),
+        (cpuinfo([0xD05] * 4 + [0xD0B] * 4, V8_2), "Orange Pi 5", "armv7-cortex-a76", "cortex-a76"),
+    ],
+)
+def test_32_bit_programs_on_a_64_bit_core_get_a_32_bit_target(
+    text: str, model: str, name: str, cpu: str
+) -> None:
+    found = recognise(traits(text, "armv8l", model=model))
+    assert (found.name, found.cpu) == (name, cpu)
+    assert found.triple == targets.find("armv7").triple
+    assert found.cpu in cpus(found.triple)
