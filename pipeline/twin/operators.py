@@ -50,6 +50,30 @@ def _require_layout(layout: str, wanted: str) -> None:
 _SPATIAL = {1: "W", 2: "HW", 3: "DHW"}
 
 
+def _summed_in_float32(operator: Operator) -> Operator:
+    """An operator that sums up; of float16 it does so in float32, and rounds the result once."""
+
+    def prepare(attrs: Any) -> Function:
+        function = operator(attrs)
+
+        def run(x: Tensor, *others: Tensor) -> Tensor:
+            if x.dtype != torch.float16:
+                return function(x, *others)
+            return function(x.float(), *(other.float() for other in others)).half()
+
+        return run
+
+    return prepare
+
+
+def _matmul(attrs: Any) -> Function:
+    """The product in the operator's own type, if it has one."""
+    if not attrs.out_dtype:
+        return torch.matmul
+    dtype = torch_dtype(attrs.out_dtype)
+    return lambda x, y: torch.matmul(x.to(dtype), y.to(dtype))
+
+
 def _convolution(rank: int) -> Operator:
     function = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[rank]
 
@@ -425,23 +449,23 @@ OPERATORS: dict[str, Operator] = {
     "flatten": _plain(torch.flatten),
     "flip": lambda attrs: lambda x: x.flip(int(attrs.axis)),
     "image.resize2d": _resize,
-    "matmul": _plain(torch.matmul),
+    "matmul": _matmul,
     "max": _reduction(torch.amax),
     "mean": _reduction(torch.mean),
     "min": _reduction(torch.amin),
     "nn.adaptive_avg_pool1d": _adaptive_average_pool(1),
     "nn.adaptive_avg_pool2d": _adaptive_average_pool(2),
     "nn.adaptive_avg_pool3d": _adaptive_average_pool(3),
-    "nn.avg_pool1d": _average_pool(1),
-    "nn.avg_pool2d": _average_pool(2),
-    "nn.avg_pool3d": _average_pool(3),
+    "nn.avg_pool1d": _summed_in_float32(_average_pool(1)),
+    "nn.avg_pool2d": _summed_in_float32(_average_pool(2)),
+    "nn.avg_pool3d": _summed_in_float32(_average_pool(3)),
     "nn.batch_norm": _batch_norm,
-    "nn.conv1d": _convolution(1),
-    "nn.conv2d": _convolution(2),
-    "nn.conv3d": _convolution(3),
-    "nn.conv1d_transpose": _transposed_convolution(1),
-    "nn.conv2d_transpose": _transposed_convolution(2),
-    "nn.conv3d_transpose": _transposed_convolution(3),
+    "nn.conv1d": _summed_in_float32(_convolution(1)),
+    "nn.conv2d": _summed_in_float32(_convolution(2)),
+    "nn.conv3d": _summed_in_float32(_convolution(3)),
+    "nn.conv1d_transpose": _summed_in_float32(_transposed_convolution(1)),
+    "nn.conv2d_transpose": _summed_in_float32(_transposed_convolution(2)),
+    "nn.conv3d_transpose": _summed_in_float32(_transposed_convolution(3)),
     "nn.dropout": _plain(lambda x: (x, torch.ones_like(x))),
     "nn.group_norm": _group_norm,
     "nn.instance_norm": _instance_norm,
