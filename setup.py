@@ -1,4 +1,7 @@
-"""Builds the OpenCL plug-in, if a C++ compiler and OpenCL's headers are there; the rest is in pyproject.toml."""
+"""Builds the OpenCL plug-in, if a C++ compiler and OpenCL's headers are there.
+
+Everything else about the project is in pyproject.toml.
+"""
 
 from importlib.util import find_spec
 from pathlib import Path

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline import startup
 from targets import TOOLCHAINS, TargetError, Toolchain, machine
+from targets.runtime import opencl
 from targets.toolchains import HOST
 
 TIMEOUT_S = 60
@@ -183,6 +184,50 @@ def cross_compiler(toolchain: Toolchain) -> Check:
         return _check(name, False, str(error), remedy)
 
 
+def opencl_runtime() -> Check:
+    """Whether networks can run on an OpenCL device here, and on which; it is no fault if they cannot."""
+    name = "OpenCL"
+    if not opencl.is_built():
+        detail = f"deeprebirth was installed without its OpenCL runtime: {_why_no_plugin()}"
+        remedy = (
+            "to run networks on a GPU: apt-get install g++ opencl-c-headers, and install deeprebirth again"
+        )
+        return Check(name=name, ok=True, detail=detail, remedy=remedy)
+    try:
+        there = opencl.listing()
+    except opencl.NoDevice as error:
+        detail, _, remedy = str(error).partition(": ")
+        return Check(name=name, ok=True, detail=detail, remedy=f"to run networks on a GPU: {remedy}")
+    except TargetError as error:
+        return _check(name, False, str(error), f"give {opencl.DEVICE_VARIABLE} one of their numbers or names")
+    words = ", ".join(
+        f"{each.place}: {each.name} ({each.platform}, {each.version})" for each in there.devices
+    )
+    if len(there.devices) == 1:
+        return Check(name=name, ok=True, detail=words)
+    choice = f"to use another: `serve --device NAME`, or {opencl.DEVICE_VARIABLE}=NAME"
+    return Check(name=name, ok=True, detail=f"{words}; {there.chosen.place} is used", remedy=choice)
+
+
+def _opencl_device(device: opencl.OpenCLDevice) -> str:
+    return f"{device.place}: {device.name} ({device.platform}, {device.version})"
+
+
+def _why_no_plugin() -> str:
+    """Try what building the plug-in needs."""
+    found = _first_compiler()
+    if found is None:
+        return "no C++ compiler"
+    with tempfile.TemporaryDirectory(prefix="deeprebirth-doctor-") as directory:
+        source = Path(directory) / "probe.cc"
+        source.write_text("#include <CL/cl.h>\n", encoding="ascii")
+        try:
+            _run([found, "-fsyntax-only", str(source)])
+        except ProbeFailed:
+            return "OpenCL's headers (CL/cl.h) are not here"
+    return "headers and compiler are here now"
+
+
 LOOKS: tuple[Callable[[], Check], ...] = (
     python_version,
     version_pins,
@@ -193,6 +238,7 @@ LOOKS: tuple[Callable[[], Check], ...] = (
     disk_space,
     partial(importable, "torch"),
     partial(importable, "onnxruntime"),
+    opencl_runtime,
     *(partial(cross_compiler, toolchain) for toolchain in TOOLCHAINS if toolchain is not HOST),
 )
 

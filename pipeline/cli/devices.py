@@ -63,6 +63,15 @@ def serve(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Cores that measured code uses; by default all.")
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The OpenCL device to run GPU code on: its number in `deeprebirth doctor`, or part of its "
+            "name or its platform's; by default the first.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Let this machine be measured on: register it at a tracker under a key; Ctrl-C ends it.
 
@@ -76,6 +85,8 @@ def serve(
         raise UserError(f"--key {key!r}: write it without spaces")
     threads = threads or core_count()
     os.environ |= {"TVM_NUM_THREADS": str(threads), "TVM_BIND_THREADS": "0"}
+    if device is not None:
+        _choose_opencl(device)
     with _without_torch():
         from tuning.devices.lifetime import run_until_told
         from tuning.devices.listening import is_loopback
@@ -90,6 +101,19 @@ def serve(
     server = DeviceServer(listener, where, key, None if _is_wildcard(host) else address, _say)
     run_until_told(server.run())
     _say("ended")
+
+
+def _choose_opencl(wanted: str) -> None:
+    """Let this process's sessions use the OpenCL device that is wanted; a process of its own looks for it."""
+    from targets import TargetError
+    from targets.runtime.opencl import DEVICE_VARIABLE, listing
+
+    try:
+        chosen = listing(wanted).chosen
+    except TargetError as error:
+        raise UserError(f"--device {wanted}: {error}") from None
+    os.environ[DEVICE_VARIABLE] = wanted
+    _say(f"OpenCL device: {chosen.name} ({chosen.platform}, {chosen.version})")
 
 
 def devices(tracker: TrackerOption, as_json: JsonOption = False) -> None:

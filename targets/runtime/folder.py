@@ -1,6 +1,8 @@
 """Packs the folder that is copied to a board and started there with one command.
 
 bin/deeprebirth-server  lib/libtvm_*.so  include/  licences/  start  deeprebirth-server.service  README
+
+For a target whose GPU runs the network, the OpenCL plug-in is one of the libraries.
 """
 
 import re
@@ -12,8 +14,9 @@ from pathlib import Path
 from string import Template
 
 from targets.errors import TargetError
-from targets.info import TargetInfo
-from targets.runtime.compile import compile_server, strip
+from targets.info import OWN_CPU, TargetInfo
+from targets.runtime.compile import compile_plugin, compile_server, find_opencl_headers, strip
+from targets.runtime.opencl import NAME as PLUGIN
 from targets.runtime.tvm_runtime import fetch, given, has_wheels, how_to_make
 
 SERVER = "bin/deeprebirth-server"
@@ -45,16 +48,21 @@ def check(target: TargetInfo, tvm_runtime: Path | None) -> None:
     Raises
     ------
     TargetError
-        If the target is this machine, there is no runtime for it, or no compiler.
+        If the target is this machine, there is no runtime for it, or no compiler, or it has a GPU and
+        OpenCL's headers are missing.
     """
-    if target.name == "host":
-        raise TargetError("target host has Python and needs no runtime: use `deeprebirth serve` there")
+    if target.cpu == OWN_CPU:
+        raise TargetError(
+            f"target {target.name} has Python and needs no runtime: use `deeprebirth serve` there"
+        )
     if tvm_runtime is None and not has_wheels(target):
         raise TargetError(
             f"there is no prebuilt TVM runtime for {target.name}: give --tvm-runtime DIR; to make it, "
             f"{how_to_make(target)}"
         )
     target.toolchain.probe()
+    if target.gpu is not None:
+        find_opencl_headers()
 
 
 def pack(
@@ -93,6 +101,9 @@ def pack(
         for name in ("bin", "lib", "licences"):
             (folder / name).mkdir()
         compile_server(compiler, runtime, folder / SERVER)
+        if target.gpu is not None:
+            say("compiling the OpenCL plug-in")
+            compile_plugin(compiler, runtime, folder / "lib" / PLUGIN)
         for library in runtime.libraries:
             strip(compiler, Path(shutil.copy(library, folder / "lib")))
         for headers in runtime.headers:

@@ -23,6 +23,7 @@ def test_everything_is_looked_at():
         "disk space",
         "torch",
         "onnxruntime",
+        "OpenCL",
         "for 64-bit ARM Linux",
         "for 32-bit ARM Linux",
         "for 64-bit ARM Android",

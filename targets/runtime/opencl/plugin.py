@@ -1,10 +1,15 @@
-"""Loads the plug-in into TVM. It is built when deeprebirth is installed, if OpenCL's headers are there."""
+"""The plug-in for this machine, built when deeprebirth is installed if OpenCL's headers are there."""
 
 import ctypes
 from pathlib import Path
 
-LIBRARY = Path(__file__).with_name("libtvm_runtime_opencl.so")
-"""The plug-in for this machine."""
+NAME = "libtvm_runtime_opencl.so"
+LIBRARY = Path(__file__).with_name(NAME)
+
+
+def is_built() -> bool:
+    """Tell whether the plug-in is there."""
+    return LIBRARY.is_file()
 
 
 def load() -> None:
@@ -14,5 +19,5 @@ def load() -> None:
     """
     import tvm_ffi
 
-    if LIBRARY.exists() and tvm_ffi.get_global_func("device_api.opencl", allow_missing=True) is None:
+    if is_built() and tvm_ffi.get_global_func("device_api.opencl", allow_missing=True) is None:
         ctypes.CDLL(str(LIBRARY))

@@ -9,6 +9,7 @@
 #include "device.h"
 #include "log.h"
 #include "options.h"
+#include "plugin.h"
 #include "server.h"
 
 namespace deeprebirth {
@@ -38,6 +39,7 @@ void Serve(const Options& options) {
   int threads = options.threads ? options.threads : CoreCount();
   setenv("TVM_NUM_THREADS", std::to_string(threads).c_str(), 1);
   setenv("TVM_BIND_THREADS", "0", 1);
+  LoadPlugin();
   Socket listener = Listen(options.host, options.port);
   Place place = OwnPlace(listener);
   Offer offer{options.key, IsWildcard(options.host) ? "" : place.host, place.port};
