@@ -1,17 +1,18 @@
-"""Tune, compile and verify one network on a session's device."""
+"""Tune, compile and verify one network for one target."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tvm
 
-import targets
 import tuning
 from pipeline.console import Progress
-from pipeline.report.model import Verification
+from pipeline.place import Place
+from pipeline.report.model import Compared, Verification
 from pipeline.tuner import Tuning, tune_module
 from pipeline.verification import verify
 from relay_passes import inline_composites
@@ -56,17 +57,21 @@ class Built:
 
 @dataclass(frozen=True)
 class Builder:
-    """Tunes, compiles and verifies networks on one session.
+    """Tunes, compiles and verifies networks at one place.
 
-    `inputs` are the golden inputs.
+    `inputs` are the golden inputs; `purpose` says in words what for, where there are several targets.
     """
 
     inputs: list[np.ndarray]
-    target: targets.TargetInfo
-    session: tuning.Session
+    place: Place
     how: Tuning
     seed: int
     progress: Progress
+    purpose: str = ""
+
+    def both(self, candidates: Compared[Candidate]) -> Compared[Built]:
+        """Take the original and the merged network the whole way; raises as a single one does."""
+        return Compared[Any](original=self(candidates.original), merged=self(candidates.merged))
 
     def __call__(self, candidate: Candidate) -> Built:
         """Take one network the whole way.
@@ -78,23 +83,24 @@ class Builder:
         NotVerified
             The tuned library differs from the reference.
         """
-        name = candidate.name
+        name, target = candidate.name, self.place.target
+        what = f"the {name} network{self.purpose}"
         module = inline_composites(candidate.module)
-        self.progress.stage(f"Timing the {name} network untuned")
-        untuned = tuning.compile_module(module, self.target, None)
+        self.progress.stage(f"Timing {what} untuned")
+        untuned = tuning.compile_module(module, target, None)
         untuned_ms = self._time(untuned)
-        self.progress.stage(f"Tuning the {name} network")
-        tuned, log = tune_module(module, name, self.target, self.session, self.how, self.seed, self.progress)
-        self.progress.stage(f"Compiling and verifying the {name} network")
-        compiled = tuning.compile_module(module, self.target, self.how.records)
-        outputs = tuning.run_remote(self.session, _library(compiled), self.inputs)
-        what = f"tuned library of the {name} network"
-        check = verify(what, candidate.against, candidate.reference, outputs)
+        self.progress.stage(f"Tuning {what}")
+        tuned, log = tune_module(module, name, target, self.place.session, self.how, self.seed, self.progress)
+        self.progress.stage(f"Compiling and verifying {what}")
+        compiled = tuning.compile_module(module, target, self.how.records)
+        outputs = self.place.run(_library(compiled), self.inputs)
+        check = verify(
+            f"tuned library of the {name} network", candidate.against, candidate.reference, outputs
+        )
         return Built(candidate, compiled, tuned, untuned_ms, check, log)
 
     def _time(self, compiled: tuning.Compiled) -> float:
-        libraries = {"untuned": _library(compiled)}
-        times = tuning.measure(self.session, libraries, {"untuned": self.inputs}, UNTUNED_RUNS)
+        times = self.place.measure({"untuned": _library(compiled)}, self.inputs, UNTUNED_RUNS)
         return times["untuned"].median_ms
 
 

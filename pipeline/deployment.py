@@ -2,17 +2,24 @@
 
 Two networks go this way side by side: the original, and the merged one. Both are tuned with the same number
 of trials and timed alternately in one session, so that their ratio means something.
+
+For several targets the network is imported, merged and retrained once. For each target the two networks are
+tuned, compiled and verified on its device; all are timed in turns in one run; and a comparison of the
+targets' reports says which to ship.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from pipeline.alternating import measure_alternately
 from pipeline.building import Builder, Built, Candidate
 from pipeline.bundle import MeasuredAccuracy, verify_bundle, verify_bundle_elsewhere, write_bundle
 from pipeline.console import Progress
@@ -23,7 +30,10 @@ from pipeline.importer import load_network
 from pipeline.merging import EXACT_MERGES, MergedNetwork, MergeRequest, merge_verified, original_in
 from pipeline.merging.retrained import retrained_network
 from pipeline.network import Network
+from pipeline.place import Place
 from pipeline.report.collect import collect
+from pipeline.report.comparison_model import Comparison, compared
+from pipeline.report.comparison_pages import write_comparison
 from pipeline.report.model import FOR_TIMING_ONLY, Accuracy, Compared, Report
 from pipeline.report.render import PAGES, write_report
 from pipeline.retraining.records import Retraining
@@ -34,9 +44,8 @@ from pipeline.verification import tolerance_for
 from relay_passes import reborn_layers
 from targets import TargetInfo
 from targets.info import OWN_CPU
-from tuning import Latency, Library, Session, measure, run_remote
+from tuning import Library
 
-RUNS = 50
 ORIGINAL, MERGED = "original", "merged"
 
 
@@ -46,22 +55,29 @@ class Deployment:
 
     Attributes
     ----------
-    report : Report
-        What was done and measured.
+    report : Report or Comparison
+        What was done and measured for one target; for several, their reports side by side.
     directory : Path
-        Holds report.json, report.md, report.html and the bundles `original` and `merged`.
+        Holds report.json, report.md, report.html; and the bundles `original` and `merged`, or a directory of
+        the same kind for each of several targets.
     logs : tuple of Path
-        Of the two tuning sessions; `deeprebirth report` draws them.
+        Of the tuning sessions; `deeprebirth report` draws them.
+    targets : tuple of Deployment
+        Each of several targets; empty for one.
     """
 
-    report: Report
+    report: Report | Comparison
     directory: Path
     logs: tuple[Path, ...]
+    targets: tuple[Deployment, ...] = ()
 
     @property
     def results(self) -> tuple[Path, ...]:
         """The files and bundles in `directory`, and the logs."""
-        return (*(self.directory / name for name in (*PAGES, ORIGINAL, MERGED)), *self.logs)
+        parts = tuple(each.directory for each in self.targets)
+        if not parts:
+            parts = (self.directory / ORIGINAL, self.directory / MERGED)
+        return (*(self.directory / name for name in PAGES), *parts, *self.logs)
 
 
 @dataclass(frozen=True)
@@ -81,6 +97,7 @@ def deploy(
     *,
     out: str | os.PathLike[str],
     target: str = "host",
+    targets: Sequence[str] = (),
     example_inputs: Any = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     request: MergeRequest = EXACT_MERGES,
@@ -101,6 +118,9 @@ def deploy(
         The directory to write; an older result of ours there is replaced when the new one is complete.
     target : str
         A name from `deeprebirth targets`.
+    targets : sequence of str, optional
+        Several of them, instead of `target`. All are measured on this machine, or on the tracker's devices.
+        The results of each lie in a directory of its own; one report on top compares them.
     request : MergeRequest
         The merges to make; by default all exact ones. With others, the result is for timing only, and marked
         so, unless they are retrained.
@@ -123,41 +143,75 @@ def deploy(
     Raises
     ------
     UserError
-        The model, the target, the request, the data or the output directory cannot be used.
+        The model, a target, the request, the data or the output directory cannot be used.
     targets.TargetError
-        The target is unknown, or its compiler is missing.
+        A target is unknown, or its compiler is missing.
     tuning.TuningError
-        The device is gone, or compiling failed.
+        A device is gone, or compiling failed.
     NotVerified, BundleNotVerified
         A library differs from its reference.
     """
     if retrained is not None and training is not None:
         raise UserError("a retraining is either read or made: give --retrained or --data, not both")
-    info = tuning.checked(target)
+    infos = tuning.all_checked(targets or (target,))
+    folders = _folders(infos)
     out = Path(out)
     check_writable(out)
     check_replaceable(out)
     result = None if retrained is None else read_result(Path(retrained))
     network = load_network(model, example_inputs=example_inputs, input_shapes=input_shapes, seed=seed)
-    with progress or Progress(quiet=True) as shown:
+    with progress or Progress(quiet=True) as shown, ExitStack() as sessions:
         if training is not None:
             shown.stage("Retraining")
             result = _retrain(model, example_inputs, input_shapes, request, training, out, shown)
         shown.stage("Merging" if result is None else "Reading the retrained network")
         merged = merge_verified(network, request) if result is None else retrained_network(result, network)
         candidates = _candidates(network, merged)
-        tuning.join(info, shown.say)
-        with tuning.session(info) as session:
-            inputs = list(network.golden.inputs.values())
-            build = Builder(inputs, info, session, tuning, seed, shown)
-            built = Compared[Any](original=build(candidates.original), merged=build(candidates.merged))
-            shown.stage("Measuring both alternately")
-            times = _measure(session, inputs, built)
-            record = None if result is None else result.record
-            report = collect(network, info, session, merged, built, times, record)
-            shown.stage("Writing and verifying the bundles")
-            _hand_over(out, report, network, built, record, _verifier(info, session))
-    return Deployment(report, out, (built.original.log, built.merged.log))
+        record = None if result is None else result.record
+        places = []
+        for info in infos:
+            tuning.join(info, shown.say)
+            places.append(Place(info, sessions.enter_context(tuning.session(info))))
+        inputs = list(network.golden.inputs.values())
+        built = [
+            Builder(inputs, place, tuning, seed, shown, f" for {place.target.name}" if targets else "").both(
+                candidates
+            )
+            for place in places
+        ]
+        shown.stage("Measuring all in turns" if targets else "Measuring both alternately")
+        times = measure_alternately(places, built, inputs)
+        made = [
+            Made(network, place, both, collect(network, place, merged, both, each, record), record)
+            for place, both, each in zip(places, built, times, strict=True)
+        ]
+        shown.stage("Writing and verifying the bundles")
+        return _hand_over(out, folders, made, tuning)
+
+
+@dataclass(frozen=True)
+class Made:
+    """All that was made and measured for one target."""
+
+    network: Network
+    place: Place
+    built: Compared[Built]
+    report: Report
+    record: Retraining | None
+
+    def deployment(self, directory: Path) -> Deployment:
+        """Return what is handed over, once it is there."""
+        return Deployment(self.report, directory, (self.built.original.log, self.built.merged.log))
+
+    def write(self, directory: Path, verify: Callable[[Path], float]) -> None:
+        """Write both bundles, each of which has to verify, and the report."""
+        accuracy = self.report.accuracy
+        preprocessing = None if self.record is None else self.record.preprocessing
+        for each, value in ((self.built.original, accuracy.before), (self.built.merged, accuracy.after)):
+            bundle = directory / each.candidate.name
+            _write_bundle(bundle, self.report, self.network, each, preprocessing, _measured(accuracy, value))
+            verify(bundle)
+        write_report(self.report, directory)
 
 
 def _retrain(
@@ -192,28 +246,26 @@ def _candidates(network: Network, merged: MergedNetwork) -> Compared[Candidate]:
     )
 
 
-def _measure(session: Session, inputs: list[Any], built: Compared[Built]) -> Compared[Latency]:
-    libraries = {ORIGINAL: built.original.library, MERGED: built.merged.library}
-    times = measure(session, libraries, dict.fromkeys(libraries, inputs), RUNS)
-    return Compared[Any](original=times[ORIGINAL], merged=times[MERGED])
-
-
-def _hand_over(
-    out: Path,
-    report: Report,
-    network: Network,
-    built: Compared[Built],
-    record: Retraining | None,
-    verify: Callable[[Path], float],
-) -> None:
-    """Write both bundles and the report; they take their place only if the bundles verify."""
-    accuracy, preprocessing = report.accuracy, None if record is None else record.preprocessing
+def _hand_over(out: Path, folders: Sequence[str], made: Sequence[Made], tuning: Tuning) -> Deployment:
+    """Write everything; it takes its place only if all bundles verify."""
+    if len(made) == 1:
+        (only,) = made
+        with fresh_directory(out) as directory:
+            only.write(directory, _verifier(only.place, tuning))
+        return only.deployment(out)
+    comparison = compared(tuple(each.report for each in made), tuple(folders))
     with fresh_directory(out) as directory:
-        for each, value in ((built.original, accuracy.before), (built.merged, accuracy.after)):
-            place = directory / each.candidate.name
-            _write_bundle(place, report, network, each, preprocessing, _measured(accuracy, value))
-            verify(place)
-        write_report(report, directory)
+        for each, folder in zip(made, folders, strict=True):
+            (directory / folder).mkdir()
+            each.write(directory / folder, _verifier(each.place, tuning))
+        write_comparison(comparison, directory)
+    parts = tuple(each.deployment(out / folder) for each, folder in zip(made, folders, strict=True))
+    return Deployment(comparison, out, tuple(chain.from_iterable(each.logs for each in parts)), parts)
+
+
+def _folders(infos: Sequence[TargetInfo]) -> list[str]:
+    """Return a folder for the results of each target; one with a GPU and its host is `GPU-on-HOST`."""
+    return [info.name.replace("+", "-on-") for info in infos]
 
 
 def _measured(accuracy: Accuracy, value: float | None) -> MeasuredAccuracy | None:
@@ -222,13 +274,14 @@ def _measured(accuracy: Accuracy, value: float | None) -> MeasuredAccuracy | Non
     return MeasuredAccuracy(metric=accuracy.metric, value=value, data=accuracy.validation)
 
 
-def _verifier(info: TargetInfo, session: Session) -> Callable[[Path], float]:
+def _verifier(place: Place, tuning: Tuning) -> Callable[[Path], float]:
     """Return what runs a bundle once more: in a fresh process here, or on the device it is for."""
-    if info.cpu == OWN_CPU:
-        return verify_bundle
+    gpu = place.target.gpu is not None
+    if place.target.cpu == OWN_CPU and not (gpu and tuning.tracker is not None):
+        return partial(verify_bundle, opencl_device=tuning.device)
 
     def run(library: Path, weights: Path, inputs: list[Any]) -> list[Any]:
-        return run_remote(session, Library(library, weights), inputs, device_type=info.device_type)
+        return place.run(Library(library, weights), inputs)
 
     return partial(verify_bundle_elsewhere, run=run)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -37,6 +37,7 @@ from tuning import (
 )
 from tuning import tune as run
 from tuning.building.choice import check_place
+from tuning.devices.opencl import require_here
 from tuning.devices.tracker import ask_traits
 from tuning.progress import Line
 
@@ -61,6 +62,8 @@ class Tuning:
         this machine.
     key : str, optional
         The devices' key.
+    device : str, optional
+        The OpenCL device of this machine, by its name or its platform's, where there are several.
     threads : int, optional
         Cores to use on the device; by default all.
     cc : str, optional
@@ -77,6 +80,7 @@ class Tuning:
     seconds: float | None = None
     tracker: tuple[str, int] | None = None
     key: str | None = None
+    device: str | None = None
     threads: int | None = None
     cc: str | None = None
     database: str | os.PathLike[str] | None = None
@@ -94,28 +98,66 @@ class Tuning:
         Raises
         ------
         UserError
-            A number is out of range, the tracker or the key is missing, or the database cannot be written.
+            A number is out of range, the tracker or the key is missing, code for the
+            target cannot be measured, or the database cannot be written.
         targets.TargetError
             The target is unknown, or its compiler is missing.
+        tuning.TuningError
+            There is no OpenCL device for a target that needs one.
         """
+        (info,) = self.all_checked((name,))
+        return info
+
+    def all_checked(self, names: Sequence[str]) -> tuple[targets.TargetInfo, ...]:
+        """Do the same for several targets, which must differ; raises as `checked` does."""
         if (self.tracker is None) != (self.key is None):
             raise UserError("--tracker and --key belong together: give the tracker's address and the key")
-        info = self._find(name).with_compiler(self.cc)
-        info.require_compiler()
+        infos = tuple(self._find(name).with_compiler(self.cc) for name in names)
+        _check_different(infos)
+        self._check_device(infos)
+        for info in infos:
+            info.require_compiler()
         if self.trials is not None and self.trials < 1:
             raise UserError(f"--trials {self.trials}: give at least 1")
         if self.seconds is not None and self.seconds <= 0:
             raise UserError(f"--time-budget {self.seconds:g}: give more than nothing")
-        if self.tracker is None and info.cpu != OWN_CPU:
+        for info in infos:
+            self._check_threads(info)
+            self._check_measurable(info)
+        check_place(self.builders)
+        check_writable(self.records)
+        return tuple(info.with_threads(self.threads) for info in infos)
+
+    def _check_device(self, infos: Sequence[targets.TargetInfo]) -> None:
+        if self.device is None:
+            return
+        if self.tracker is not None:
+            raise UserError(
+                "--device chooses an OpenCL device of this machine: with --tracker, set "
+                "DEEPREBIRTH_OPENCL_DEVICE where the device's server starts"
+            )
+        if all(info.gpu is None for info in infos):
+            raise UserError(f"--device {self.device}: {infos[0].name} runs on the processor; leave it out")
+
+    def _check_threads(self, info: targets.TargetInfo) -> None:
+        if self.threads is None:
+            return
+        if info.gpu is not None:
+            raise UserError(f"--threads {self.threads}: {info.name} runs on a GPU; leave it out")
+        most = info.threads if self.tracker is None else _MANY_THREADS
+        if not 1 <= self.threads <= most:
+            raise UserError(f"--threads {self.threads}: give 1 to {most} for {info.measured_on()}")
+
+    def _check_measurable(self, info: targets.TargetInfo) -> None:
+        """Insist that this machine can run code for the target, or that a tracker's device is given."""
+        if self.tracker is not None:
+            return
+        if info.cpu != OWN_CPU:
             raise UserError(
                 f"code for {info.name} cannot be measured here: give the --tracker and --key of such a device"
             )
-        most = info.threads if self.tracker is None else _MANY_THREADS
-        if self.threads is not None and not 1 <= self.threads <= most:
-            raise UserError(f"--threads {self.threads}: give 1 to {most} for {info.measured_on()}")
-        check_place(self.builders)
-        check_writable(self.records)
-        return info.with_threads(self.threads)
+        if info.gpu is not None:
+            require_here(self.device)
 
     def _find(self, name: str) -> targets.TargetInfo:
         """Return the target; `auto` is what the device says it is, or this machine."""
@@ -128,13 +170,19 @@ class Tuning:
     def session(self, info: targets.TargetInfo) -> AbstractContextManager[Session]:
         """Return the session to enter."""
         if self.tracker is None:
-            return LocalSession(info)
-        return RemoteSession(*self.tracker, self.key, self.threads)
+            return LocalSession(info, opencl_device=self.device)
+        return RemoteSession(*self.tracker, self.key, self.threads, gpu=info.gpu is not None)
 
     def join(self, info: targets.TargetInfo, say: Callable[[str], None]) -> None:
         """Take over the records of `merge_db`, and say what became of them."""
         if self.merge_db:
             say(str(join(self.records, [Path(each) for each in self.merge_db], info.target())))
+
+
+def _check_different(infos: Sequence[targets.TargetInfo]) -> None:
+    for index, info in enumerate(infos):
+        if info.name in {each.name for each in infos[:index]}:
+            raise UserError(f"--target {info.name} is given twice: name each target once")
 
 
 @dataclass(frozen=True)

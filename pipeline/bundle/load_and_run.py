@@ -24,8 +24,14 @@ def main() -> int:
     golden = np.load(here / "golden.npz")
     weights = tvm.runtime.load_param_dict((here / "weights.params").read_bytes())
     inputs, outputs = ([golden[name] for name in golden.files if name.startswith(kind)] for kind in KINDS)
-    network = VirtualMachine(tvm.runtime.load_module(str(here / "library.so")), tvm.cpu())
-    arguments = [*map(tvm.runtime.tensor, inputs), *(weights[name] for name in sorted(weights))]
+    kind = manifest["target"].get("device_type", "cpu")
+    device = tvm.device(kind)
+    if not device.exist:
+        print(f"error: there is no {kind} device here: install its driver and the runtime", file=sys.stderr)
+        return 1
+    network = VirtualMachine(tvm.runtime.load_module(str(here / "library.so")), device)
+    arguments = [tvm.runtime.tensor(value, device) for value in inputs]
+    arguments += [weights[name].copyto(device) for name in sorted(weights)]
     result = network["main"](*arguments)
     results = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
     differences = [

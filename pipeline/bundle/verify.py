@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline.bundle.bundle import EXAMPLE, read_bundle
 from pipeline.verification import NotVerified
+from tuning.devices.opencl import CHOICE
 
 TIMEOUT_S = 300
 
@@ -26,7 +27,12 @@ class BundleNotVerified(NotVerified):
     """A bundle does not compute its golden output, so it is not handed over."""
 
 
-def verify_bundle(directory: Path, tolerance: float | None = None, timeout_s: float = TIMEOUT_S) -> float:
+def verify_bundle(
+    directory: Path,
+    tolerance: float | None = None,
+    timeout_s: float = TIMEOUT_S,
+    opencl_device: str | None = None,
+) -> float:
     """Run a bundle's own example in a fresh process on this machine.
 
     Parameters
@@ -37,6 +43,8 @@ def verify_bundle(directory: Path, tolerance: float | None = None, timeout_s: fl
         Bound on the largest difference from the golden output; the manifest's own when None.
     timeout_s : float
         Bound on the whole run in seconds.
+    opencl_device : str | None
+        The OpenCL device to run on, where there are several.
 
     Returns
     -------
@@ -52,7 +60,7 @@ def verify_bundle(directory: Path, tolerance: float | None = None, timeout_s: fl
     """
     bundle = read_bundle(directory)
     tolerance = bundle.manifest.tolerance if tolerance is None else tolerance
-    return _within(tolerance, _run(bundle.directory, timeout_s), directory)
+    return _within(tolerance, _run(bundle.directory, timeout_s, opencl_device), directory)
 
 
 def verify_bundle_elsewhere(directory: Path, run: Run) -> float:
@@ -94,9 +102,11 @@ def _within(tolerance: float, difference: float, directory: Path) -> float:
     return difference
 
 
-def _run(directory: Path, timeout_s: float) -> float:
+def _run(directory: Path, timeout_s: float, opencl_device: str | None) -> float:
     command = [sys.executable, EXAMPLE]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"}
+    if opencl_device is not None:
+        environment |= {CHOICE: opencl_device}
     try:
         run = subprocess.run(
             command,

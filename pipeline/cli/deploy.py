@@ -35,10 +35,11 @@ from pipeline.cli.tuning import (
     BuildersOption,
     CompilerOption,
     DatabaseOption,
+    DeviceOption,
     DevicesOption,
     KeyOption,
     MergeDbOption,
-    TargetOption,
+    TargetsOption,
     ThreadsOption,
     TimeBudgetOption,
     TrialsOption,
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 def deploy(
     model: ModelArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="The directory to write.")] = Path("deployed"),
-    target: TargetOption = "host",
+    target: TargetsOption = ["host"],  # noqa: B006
     trials: TrialsOption = None,
     time_budget: TimeBudgetOption = None,
     tracker: DevicesOption = None,
@@ -80,6 +81,7 @@ def deploy(
     tucker: TuckerOption = False,
     energy: EnergyOption = None,
     ratio: RatioOption = None,
+    device: DeviceOption = None,
     threads: ThreadsOption = None,
     cc: CompilerOption = None,
     input_shape: ShapeOption = [],  # noqa: B006
@@ -93,10 +95,12 @@ def deploy(
 
     With --data the merged layers are retrained first, in the directory OUT.retraining, and a run that was
     broken off goes on. Without, only exact merges are made. Without --tracker, a tracker and an RPC server
-    are started for the run; both listen on the loopback address only.
+    are started for the run; both listen on the loopback address only. Several targets are measured in turns,
+    and the report says which of them to ship.
     """
     from pipeline import deploy as run
     from pipeline.console import Progress
+    from pipeline.report.comparison_pages import print_comparison
     from pipeline.report.terminal import print_report
 
     merging = {"only": only, "skip": skip, "plan": plan, "tucker": tucker, "energy": energy, "ratio": ratio}
@@ -110,19 +114,23 @@ def deploy(
     deployment = run(
         model,
         out=out,
-        target=target,
+        target=target[0],
+        targets=target if len(target) > 1 else (),
         input_shapes=input_shapes(input_shape),
         request=merge_request(**merging, retraining=structure_only or data is not None),
         retrained=retrained,
         training=None if data is None else _training(data, samples, settings(**numbers, seed=seed)),
-        tuning=tuning_of(trials, time_budget, tracker, key, threads, cc, database, merge_db, builders),
+        tuning=tuning_of(
+            trials, time_budget, tracker, key, device, threads, cc, database, merge_db, builders
+        ),
         seed=seed,
         progress=Progress(),
     )
     if as_json:
         print(deployment.report.model_dump_json())
     else:
-        print_report(deployment.report, Console(), deployment.results)
+        show = print_comparison if deployment.targets else print_report
+        show(deployment.report, Console(), deployment.results)
 
 
 def _training(data: str, samples: dict[str, object], how: "Settings") -> "Training":

@@ -12,6 +12,7 @@ from pipeline.cli.tuning import (
     BuildersOption,
     CompilerOption,
     DatabaseOption,
+    DeviceOption,
     DevicesOption,
     KeyOption,
     MergeDbOption,
@@ -33,6 +34,7 @@ def tune(
     time_budget: TimeBudgetOption = None,
     tracker: DevicesOption = None,
     key: KeyOption = None,
+    device: DeviceOption = None,
     threads: ThreadsOption = None,
     cc: CompilerOption = None,
     database: DatabaseOption = None,
@@ -54,7 +56,9 @@ def tune(
         model,
         target=target,
         input_shapes=input_shapes(input_shape),
-        tuning=tuning_of(trials, time_budget, tracker, key, threads, cc, database, merge_db, builders),
+        tuning=tuning_of(
+            trials, time_budget, tracker, key, device, threads, cc, database, merge_db, builders
+        ),
         seed=seed,
         progress=Progress(),
     )

@@ -22,6 +22,14 @@ TargetOption = Annotated[
         help="What to build for: a name from `deeprebirth targets`, a TOML file, or auto: what the device is."
     ),
 ]
+TargetsOption = Annotated[
+    list[str],
+    typer.Option(
+        "--target",
+        help="What to build for: a name from `deeprebirth targets`, a TOML file, or auto: what the device "
+        "is. Several are compared in one report.",
+    ),
+]
 TrialsOption = Annotated[
     int | None,
     typer.Option(
@@ -41,6 +49,14 @@ DevicesOption = Annotated[
     ),
 ]
 KeyOption = Annotated[str | None, typer.Option(help="The key of the devices at the tracker.")]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="Which OpenCL device of this machine, by its name or its platform's, where there are several.",
+    ),
+]
 ThreadsOption = Annotated[int | None, typer.Option(help="Cores to use on the device; by default all.")]
 CompilerOption = Annotated[
     str | None,
@@ -66,6 +82,7 @@ def tuning_of(
     time_budget: str | None,
     tracker: str | None,
     key: str | None,
+    device: str | None,
     threads: int | None,
     cc: str | None,
     database: Path | None,
@@ -86,6 +103,7 @@ def tuning_of(
         seconds=None if time_budget is None else duration(time_budget),
         tracker=None if tracker is None else tracker_address(tracker),
         key=key,
+        device=device,
         threads=threads,
         cc=cc,
         database=database,

@@ -6,17 +6,21 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
+from pydantic import NonNegativeInt
+
 import targets
 import tuning
 from pipeline.building import Built
 from pipeline.merging import MergedNetwork
 from pipeline.network import Network, TensorSpec
+from pipeline.place import Place
 from pipeline.report.accuracy import accuracy_of
 from pipeline.report.model import (
     FOR_TIMING_ONLY,
     Accuracy,
     Compared,
     Device,
+    GpuNeeds,
     Latency,
     Memory,
     Merge,
@@ -37,8 +41,7 @@ VERSIONED = ("deeprebirth", "apache-tvm", "apache-tvm-ffi", "torch", "onnx", "on
 
 def collect(
     network: Network,
-    target: targets.TargetInfo,
-    session: tuning.Session,
+    place: Place,
     merged: MergedNetwork,
     built: Compared[Built],
     times: Compared[tuning.Latency],
@@ -50,10 +53,8 @@ def collect(
     ----------
     network : Network
         What was imported.
-    target : targets.TargetInfo
-        What was built for, and measured on.
-    session : tuning.Session
-        What it was measured on.
+    place : Place
+        What was built for, and what it was measured on.
     merged : MergedNetwork
         What was merged and refused.
     built, times
@@ -61,8 +62,11 @@ def collect(
     retraining : Retraining, optional
         Of the merged network.
     """
+    target, threads = place.target, place.session.threads
     device = Device(
-        measured_on=session.measured_on(target), emulated=session.emulated(target), threads=session.threads
+        measured_on=place.measured_on,
+        emulated=place.emulated,
+        threads=threads if target.gpu is None else None,
     )
     both = (built.original, built.merged)
     latency = Compared[Latency](
@@ -80,12 +84,13 @@ def collect(
             inputs=_tensors(network.inputs),
             outputs=_tensors(network.outputs),
         ),
-        target=Target(name=target.name, triple=target.triple, cpu=_cpu(target), threads=session.threads),
+        target=_target(target, threads),
         device=device,
         versions={package: metadata.version(package) for package in VERSIONED},
         merges=_merges(merged.plan, retrained=retraining is not None),
         refusals=_refusals(merged.plan),
         totals=_compared(Totals, _totals, both),
+        launches=_compared(NonNegativeInt, _launches, both),
         accuracy=Accuracy() if retraining is None else accuracy_of(retraining),
         latency_ms=latency,
         speedup=speedup,
@@ -101,8 +106,19 @@ def _compared(kind: type, of: Callable[[Built], Any], both: tuple[Built, Built])
     return Compared[kind](original=original, merged=merged)
 
 
-def _cpu(target: targets.TargetInfo) -> str:
-    return str(target.target().attrs["mcpu"])
+def _target(info: targets.TargetInfo, threads: int) -> Target:
+    made, gpu = info.target(), info.gpu
+    processor = made if gpu is None else made.host
+    return Target(
+        name=info.name,
+        triple=info.triple,
+        cpu=str(processor.attrs["mcpu"]),
+        threads=threads,
+        device_type=info.device_type,
+        gpu=None
+        if gpu is None
+        else GpuNeeds(description=gpu.description, max_threads=gpu.max_threads, local_bytes=gpu.local_bytes),
+    )
 
 
 def _tensors(specs: tuple[TensorSpec, ...]) -> tuple[Tensor, ...]:
@@ -137,6 +153,10 @@ def _refusals(plan: MergePlan) -> tuple[Refusal, ...]:
 def _totals(built: Built) -> Totals:
     total = cost(built.candidate.module)
     return Totals(macs=total.macs, params=total.parameters, layers=total.layers)
+
+
+def _launches(built: Built) -> int:
+    return built.compiled.launches
 
 
 def _latency(times: tuning.Latency, built: Built) -> Latency:

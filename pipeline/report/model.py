@@ -52,21 +52,41 @@ class Model(Record):
     outputs: tuple[Tensor, ...]
 
 
+class GpuNeeds(Record):
+    """What a GPU has to allow a kernel: work items of a work group, and bytes of local memory for it."""
+
+    description: str
+    max_threads: PositiveInt
+    local_bytes: NonNegativeInt
+
+
 class Target(Record):
-    """What the libraries were compiled for."""
+    """What the libraries were compiled for.
+
+    `triple`, `cpu` and `threads` are of the processor. With a GPU, `device_type` is `opencl`, and the
+    processor drives it.
+    """
 
     name: str
     triple: str
     cpu: str
     threads: PositiveInt
+    device_type: Literal["cpu", "opencl"] = "cpu"
+    gpu: GpuNeeds | None = None
+
+    @model_validator(mode="after")
+    def _has_a_gpu_or_not(self) -> Self:
+        if (self.gpu is None) != (self.device_type == "cpu"):
+            raise ValueError("a target runs on its GPU if it has one, and on its processor if not")
+        return self
 
 
 class Device(Record):
-    """What every time in the report was measured on."""
+    """What every time in the report was measured on; a GPU has no number of threads."""
 
     measured_on: str = Field(min_length=1)
     emulated: bool
-    threads: PositiveInt
+    threads: PositiveInt | None = None
 
 
 class Merge(Record):
@@ -269,6 +289,8 @@ class HandedOver(Record):
 class Report(HandedOver):
     """All of report.json.
 
+    `launches` counts the kernels that one inference launches, or the functions that it calls on a processor.
+
     Raises
     ------
     pydantic.ValidationError
@@ -283,6 +305,7 @@ class Report(HandedOver):
     merges: tuple[Merge, ...]
     refusals: tuple[Refusal, ...]
     totals: Compared[Totals]
+    launches: Compared[NonNegativeInt] | None = None
     accuracy: Accuracy = Accuracy()
     latency_ms: Compared[Latency]
     speedup: PositiveFloat | None
@@ -328,7 +351,8 @@ def speedup_of(latency: Compared[Latency], device: Device) -> tuple[float | None
         if original.tuned_trials == merged.tuned_trials
         else f"{original.tuned_trials} and {merged.tuned_trials} trials"
     )
+    threads = "" if device.threads is None else f" with {device.threads} threads"
     return original.median / merged.median, (
-        f"merged against original, medians measured alternately in one session on {device.measured_on} "
-        f"with {device.threads} threads, tuned with {trials}"
+        f"merged against original, medians measured alternately in one session on {device.measured_on}"
+        f"{threads}, tuned with {trials}"
     )

@@ -1,6 +1,6 @@
 """The tables of a report as plain text cells, the same for the terminal, Markdown and HTML."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from pipeline.report.model import (
     Merge,
     Report,
     Samples,
+    Target,
     Tensor,
 )
 
@@ -131,8 +132,21 @@ def printable(text: str) -> str:
 
 def measured_on(device: Device) -> str:
     """Return what a time was measured on, in words, with "emulated" wherever it was."""
-    threads = "1 thread" if device.threads == 1 else f"{device.threads} threads"
-    return f"{device.measured_on}, {threads}{', emulated' if device.emulated else ''}"
+    threads = "" if device.threads is None else f", {counted_threads(device.threads)}"
+    return f"{device.measured_on}{threads}{', emulated' if device.emulated else ''}"
+
+
+def counted_threads(number: int) -> str:
+    """Return a number of threads in words."""
+    return "1 thread" if number == 1 else f"{number} threads"
+
+
+def described(target: Target) -> str:
+    """Return what was compiled for, in words."""
+    processor = f"{target.triple}, {target.cpu}, {counted_threads(target.threads)}"
+    if target.gpu is None:
+        return f"{target.name}: {processor}"
+    return f"{target.name}: {target.gpu.description} through OpenCL, driven by {processor}"
 
 
 def count(value: float) -> str:
@@ -181,6 +195,7 @@ def _comparison(report: Report) -> Table:
         sized("Multiply-adds", totals, "macs"),
         sized("Parameters", totals, "params"),
         sized("Layers", totals, "layers", str),
+        *_launches(report),
         sized("Memory planned for activations", memory, "planned_bytes", size),
         sized("Library", memory, "library_bytes", size),
         sized("Weights", memory, "weights_bytes", size),
@@ -193,6 +208,13 @@ def _comparison(report: Report) -> Table:
         f"{report.target.name}.",
         numbers=frozenset({1, 2, 3}),
     )
+
+
+def _launches(report: Report) -> Iterator[tuple[str, ...]]:
+    if report.launches is not None:
+        before, after = report.launches.original, report.launches.merged
+        counted = "Functions called" if report.target.gpu is None else "Kernels launched"
+        yield counted, str(before), str(after), percent_change(before, after)
 
 
 def _merges(report: Report) -> Table:
@@ -296,7 +318,7 @@ def _causes(failures: Mapping[str, int]) -> str:
 
 
 def _facts(report: Report) -> Table:
-    model, target = report.model, report.target
+    model = report.model
     return Table(
         title="What was measured",
         header=("", ""),
@@ -305,7 +327,7 @@ def _facts(report: Report) -> Table:
             ("Digest", model.source_digest),
             ("Inputs", _tensors(model.inputs)),
             ("Outputs", _tensors(model.outputs)),
-            ("Target", f"{target.name}: {target.triple}, {target.cpu}, {target.threads} threads"),
+            ("Target", described(report.target)),
             ("Measured on", measured_on(report.device)),
             ("Accuracy", change_of(report.accuracy)),
             ("Speed-up", report.speedup_note),

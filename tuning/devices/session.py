@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from targets import TargetInfo
-from tuning.devices import tracker
+from tuning.devices import opencl, tracker
 from tuning.devices.facts import DeviceFacts
 from tuning.devices.listening import LOOPBACK, is_loopback, listen
+from tuning.devices.opencl import OpenClDevice
 from tuning.devices.supervisor import Program, Supervisor
 from tuning.devices.tracker import RpcConfig
 from tuning.errors import Mistake, TuningError
@@ -23,20 +24,22 @@ class Session(Protocol):
     """Devices that can be asked for through a tracker, and the number of threads their code runs on.
 
     ``shares_machine`` tells whether they are the machine that also searches and builds, so that nothing else
-    may run while they measure. ``facts`` is what they say of themselves, None if they say nothing.
+    may run while they measure. ``facts`` is what they say of themselves, None if they say nothing. ``opencl``
+    is their OpenCL device; None unless that is what code runs on.
     """
 
     rpc_config: RpcConfig
     threads: int
     shares_machine: bool
     facts: DeviceFacts | None
+    opencl: OpenClDevice | None
 
     def measured_on(self, target: TargetInfo) -> str:
         """Return the device in words."""
         ...
 
     def emulated(self, target: TargetInfo) -> bool:
-        """Tell whether its instructions are emulated, so that its times say nothing."""
+        """Tell whether something else stands in for the target's device, so that its times say nothing."""
         ...
 
 
@@ -44,13 +47,22 @@ class _Described:
     """What a device says of itself goes before what the target's table says of such devices."""
 
     facts: DeviceFacts | None = None
+    opencl: OpenClDevice | None = None
 
     def measured_on(self, target: TargetInfo) -> str:
-        """Return the device in words."""
+        """Return the device in words; a GPU in whose place another device ran is named too."""
+        if target.gpu is not None and self.opencl is not None:
+            instead = "" if self.opencl.is_of_kind(target.gpu) else f" in place of {target.gpu.description}"
+            return f"{self.opencl.in_words()}{instead}"
         return target.measured_on() if self.facts is None else self.facts.in_words()
 
     def emulated(self, target: TargetInfo) -> bool:
-        """Tell whether its instructions are emulated, so that its times say nothing."""
+        """Tell whether something else stands in for the target's device, so that its times say nothing.
+
+        That is an emulator of its instructions, or an OpenCL device of another family than the target's GPU.
+        """
+        if target.gpu is not None and self.opencl is not None and not self.opencl.is_of_kind(target.gpu):
+            return True
         return target.emulated or (self.facts is not None and self.facts.emulated)
 
 
@@ -65,16 +77,21 @@ class RemoteSession(_Described):
         Cores that the devices' servers were told to use; by default a device is asked.
     shares_machine : bool, optional
         Whether the devices are this machine; by default, whether the tracker's address is a loopback address.
+    gpu : bool
+        Whether code runs on the devices' GPU, and not on their processor.
 
     Attributes
     ----------
     facts : DeviceFacts or None
         What a device says of itself; None if it does not know.
+    opencl : OpenClDevice or None
+        The GPU of a device.
 
     Raises
     ------
     Mistake
-        On entering, if the tracker does not answer, or no device serves the key (names the keys there are).
+        On entering, if the tracker does not answer, no device serves the key (names the keys there are), or
+        it has no GPU that code can run on.
     TuningError
         On entering, if the number of threads is not known.
     """
@@ -86,9 +103,11 @@ class RemoteSession(_Described):
         key: str,
         threads: int | None = None,
         shares_machine: bool | None = None,
+        gpu: bool = False,
     ) -> None:
         self.rpc_config = RpcConfig(host, port, key)
         self.threads = threads or 0
+        self._gpu = gpu
         self.shares_machine = is_loopback(host) if shares_machine is None else shares_machine
 
     def __enter__(self) -> Self:
@@ -97,6 +116,8 @@ class RemoteSession(_Described):
         except tracker.DeviceAway as error:
             raise Mistake(str(error)) from None
         self._ask()
+        if self._gpu:
+            self.opencl = opencl.require_behind(self.rpc_config)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -106,6 +127,9 @@ class RemoteSession(_Described):
         lease = tracker.request(self.rpc_config, _ASK_SECONDS, _ASK_SECONDS)
         self.facts = tracker.device_facts(lease)
         if self.threads:
+            return
+        if self.facts is None and self._gpu:
+            self.threads = 1
             return
         if self.facts is None:
             raise TuningError(
@@ -135,9 +159,13 @@ class LocalSession(_Described):
         False lets searching and building go on while the servers measure: for code that does not compute.
     tracker_port : int, optional
         The tracker's port; by default a free one.
+    opencl_device : str, optional
+        The OpenCL device that the servers use, by its name or its platform's, where there are several.
 
     Raises
     ------
+    Mistake
+        On entering, if the target is a GPU and there is no OpenCL device, or none of that name.
     TuningError
         On entering, if they do not start in time or the port is in use; later, on asking for ``rpc_config``,
         if they end again and again.
@@ -151,8 +179,11 @@ class LocalSession(_Described):
         devices: int = 1,
         shares_machine: bool = True,
         tracker_port: int | None = None,
+        opencl_device: str | None = None,
     ) -> None:
         self.threads = threads or target.threads
+        self._gpu = target.gpu is not None
+        self._opencl_device = opencl_device
         self.shares_machine = shares_machine
         self._key = key
         self._devices = devices
@@ -180,6 +211,9 @@ class LocalSession(_Described):
             self._config = RpcConfig(LOOPBACK, port, self._key)
             self._supervisor = Supervisor(self._programs(str(port)))
             self._wait()
+            if self._gpu:
+                opencl.require_here(self._opencl_device)
+                self.opencl = opencl.require_behind(self._config)
         except BaseException:
             self.close()
             raise
@@ -206,6 +240,8 @@ class LocalSession(_Described):
     def _programs(self, port: str) -> list[Program]:
         words = [("tracker",), *[("server", LOOPBACK, port, self._key)] * self._devices]
         environment = os.environ | {"TVM_NUM_THREADS": str(self.threads), "TVM_BIND_THREADS": "0"}
+        if self._opencl_device is not None:
+            environment |= {opencl.CHOICE: self._opencl_device}
         return [
             Program(
                 command=(sys.executable, "-P", _PROGRAM, role, str(listener.fileno()), *rest),
