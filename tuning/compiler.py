@@ -24,11 +24,13 @@ from tvm import relax
 from tvm.ir import IRModule
 
 from targets import TargetInfo
+from tuning.building.gpu_limits import within_limits
 from tuning.errors import TuningError
 from tuning.functions import Calls, NetworkFunction
 from tuning.intrinsics import import_cpu_intrinsics
 from tuning.prepare import prepare
 from tuning.records import database as db
+from tuning.untuned import is_scheduled, schedule_untuned
 from tuning.workers import call
 
 LIBRARY = "library.so"
@@ -58,7 +60,8 @@ class Compiled:
     functions_total : int
         Functions the network calls.
     untuned : list of str
-        Functions without a schedule; they have TVM's default, one thread and no vectors.
+        Functions without a record. On a processor they have TVM's default, one thread and no vectors; on a
+        GPU a plain schedule.
     planned_bytes : int
         Bytes of the memory planned for what flows between the functions.
     functions : tuple of NetworkFunction
@@ -151,9 +154,11 @@ def compile_into(module: IRModule, target: TargetInfo, database_dir: Path | None
     with db.readable(database_dir, tvm_target) as (database, cleaning):
         module = _apply(module, tvm_target, database)
     names, untuned = _functions(module)
+    if target.gpu is not None:
+        module = schedule_untuned(module, tvm_target)
     module, weights = _lift_constants(module)
     planned, calls = _PlannedBytes(), Calls()
-    with tvm_target, tvm.transform.PassContext(opt_level=3):
+    with tvm_target, tvm.transform.PassContext(opt_level=3), within_limits(target.gpu):
         executable = relax.build(module, tvm_target, relax_pipeline=_lowering(planned, calls))
     executable.export_library(str(Path(folder) / LIBRARY), cc=target.require_compiler())
     (Path(folder) / WEIGHTS).write_bytes(tvm.runtime.save_param_dict(weights))
@@ -180,12 +185,8 @@ def _functions(module: IRModule) -> tuple[list[str], list[str]]:
         for name, function in module.functions_items()
         if isinstance(function, tvm.tirx.PrimFunc)
     }
-    untuned = [name for name, function in functions.items() if not _is_scheduled(function)]
+    untuned = [name for name, function in functions.items() if not is_scheduled(function)]
     return sorted(functions), sorted(untuned)
-
-
-def _is_scheduled(function: tvm.tirx.PrimFunc) -> bool:
-    return bool(function.attrs and function.attrs.get("tirx.is_scheduled", False))
 
 
 def _lift_constants(module: IRModule) -> tuple[IRModule, dict[str, tvm.runtime.Tensor]]:

@@ -12,6 +12,7 @@ import tvm
 from tvm import relax
 from tvm.ir import IRModule
 
+from tuning.building.opencl_source import device_source
 from tuning.errors import TuningError
 from tuning.measuring.kernel import Arguments, arguments_of
 
@@ -101,10 +102,4 @@ class Calls:
 
 def kernels_of(module: tvm.runtime.Module) -> Counter[str]:
     """Count the kernels of each function in the OpenCL source that a module holds."""
-    return Counter(_KERNEL.findall(opencl_source(module)))
-
-
-def opencl_source(module: tvm.runtime.Module) -> str:
-    """Return the OpenCL source inside a module, or an empty text."""
-    own = module.inspect_source() if module.kind == "opencl" else ""
-    return own + "".join(opencl_source(each) for each in module.imports)
+    return Counter(_KERNEL.findall(device_source(module)))

@@ -4,9 +4,13 @@ Both must be the same: TVM finds a record by the structure of a function, and th
 them silently. So there is this one place.
 """
 
+import re
+
 import tvm
 from tvm import relax
 from tvm.ir import IRModule
+
+_NOT_IN_A_NAME = re.compile(r"^(?=\d)|\W", re.ASCII)
 
 
 def prepare(module: IRModule, target: tvm.target.Target) -> IRModule:
@@ -25,6 +29,7 @@ def prepare(module: IRModule, target: tvm.target.Target) -> IRModule:
         Each TIR function is marked with the arguments that are constants, whose layout tuning may change.
     """
     phases = [
+        _NamesOfC(),
         relax.transform.DecomposeOpsForInference(),
         relax.transform.CanonicalizeBindings(),
         relax.transform.EliminateCommonSubexpr(),
@@ -33,3 +38,27 @@ def prepare(module: IRModule, target: tvm.target.Target) -> IRModule:
     ]
     with target:
         return tvm.transform.Sequential(phases)(module)
+
+
+@relax.transform.function_pass(opt_level=0, name="NamesOfC")
+class _NamesOfC:
+    """Gives variables names that are some in C too: TVM writes them into OpenCL source as they are."""
+
+    def transform_function(
+        self, function: relax.Function, _: IRModule, __: tvm.transform.PassContext
+    ) -> relax.Function:
+        return _Renamer().visit_expr(function)
+
+
+@relax.expr_functor.mutator
+class _Renamer(relax.PyExprMutator):
+    def visit_var_def_(self, var: relax.Var) -> relax.Var:
+        return self._renamed(relax.Var, var)
+
+    def visit_dataflow_var_def_(self, var: relax.DataflowVar) -> relax.Var:
+        return self._renamed(relax.DataflowVar, var)
+
+    def _renamed(self, kind: type[relax.Var], var: relax.Var) -> relax.Var:
+        renamed = kind(_NOT_IN_A_NAME.sub("_", var.name), var.ty)
+        self.set_var_remap(var, renamed)
+        return renamed

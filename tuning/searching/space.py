@@ -47,16 +47,22 @@ def generator_of(heavy: bool) -> "str | ms.SpaceGenerator":
     )
 
 
-def inlining() -> ms.ScheduleRule:
-    """Return the rule that puts elementwise functions into their readers, as upstream has it for CPUs."""
+def inlining(padding: bool = False) -> ms.ScheduleRule:
+    """Return the rule that puts functions into their readers, as upstream has it.
+
+    Parameters
+    ----------
+    padding : bool
+        Whether all goes that can, padding too, as upstream has it for GPUs; for CPUs it is elementwise ones.
+    """
     return ms.schedule_rule.AutoInline(
         into_producer=False,
         into_consumer=True,
         inline_const_tensor=True,
-        disallow_if_then_else=True,
-        require_injective=True,
-        require_ordered=True,
-        disallow_op=["tirx.exp"],
+        disallow_if_then_else=not padding,
+        require_injective=not padding,
+        require_ordered=not padding,
+        disallow_op=[] if padding else ["tirx.exp"],
     )
 
 
