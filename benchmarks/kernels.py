@@ -22,8 +22,8 @@ from statistics import geometric_mean, median
 from typing import Any
 
 from codegen.x86 import inner_loop
+from engines.process import Peer
 from networks import ZOO
-from peers.process import Peer
 from single_convolutions import Convolution, heaviest
 
 import pipeline

@@ -1,6 +1,6 @@
 """The process of one engine: loads a network, then runs it as often as each line of its input says.
 
-    python -m peers.serve ENGINE MODEL THREADS INPUTS.npz OUTPUTS.npz
+    python -m engines.serve ENGINE MODEL THREADS INPUTS.npz OUTPUTS.npz
 
 Writes a line of JSON when the network is loaded, and one for each line of input: milliseconds of each run.
 Engines write to standard output as they like, so these lines go to a descriptor of their own.
@@ -20,7 +20,7 @@ def main(engine: str, model: str, threads: str, given: str, found: str) -> None:
     """Serve until the input ends."""
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)
-        module = importlib.import_module(f"peers.{engine}")
+        module = importlib.import_module(f"engines.{engine}")
         with np.load(given) as arrays:
             inputs = [arrays[name] for name in arrays.files]
         run = module.Loaded(Path(model), int(threads))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from peers.twin import program_of
+from engines.twin import program_of
 
 Arrays = list[np.ndarray]
 

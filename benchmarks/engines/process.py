@@ -1,6 +1,6 @@
 """An engine's process, as the one that compares sees it.
 
-While it is not its turn, a process is stopped: an engine may go on waiting actively after a run, and its threads
+While it is not its turn, a process is stopped: an engine's threads may go on waiting actively after a run and
 would take the cores from the next.
 """
 
@@ -49,7 +49,7 @@ class Peer:
         given, found = (Path(self._folder.name) / name for name in ("given.npz", "found.npz"))
         np.savez(given, *inputs)
         self._log = (Path(self._folder.name) / "log.txt").open("w+")
-        command = [sys.executable, "-m", "peers.serve", engine, model, threads, given, found]
+        command = [sys.executable, "-m", "engines.serve", engine, model, threads, given, found]
         cores = set(sorted(os.sched_getaffinity(0))[:threads])
         self._process = subprocess.Popen(
             [str(word) for word in command],

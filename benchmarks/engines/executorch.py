@@ -10,7 +10,7 @@ from executorch.exir import to_edge_transform_and_lower
 from executorch.extension.pybindings import portable_lib
 from executorch.runtime import Runtime
 
-from peers.twin import program_of
+from engines.twin import program_of
 
 Arrays = list[np.ndarray]
 

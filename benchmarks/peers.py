@@ -1,0 +1,224 @@
+"""Whole networks in our pipeline and in other engines: original, merged, and merged with Tucker-2.
+
+Each engine runs in a process of its own, on the same ONNX file and the same input, in turns. Ours is tuned
+before, and once more compiled from the records of the first quarter of the trials. Merged networks are not
+retrained: their times count, their outputs are compared with each other's.
+
+    python benchmarks/peers.py [--networks NAME ...] [--threads N ...] [--trials N] [--peers NAME ...]
+                               [--records DIR]
+
+Prints one JSON object: `ratios`, how many times as fast ours is as the fastest peer, as geometric means over
+networks and numbers of threads, with the smallest beside each; the same with a quarter of the trials; a row
+for each network, variant and number of threads with all medians in milliseconds, the largest differences from
+the reference, relative to its largest value, and the seconds of tuning; and what was missing. A peer that
+computes something else counts as missing.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import geometric_mean, median
+from typing import Any
+
+import numpy as np
+from engines import INSTALL, PEERS
+from engines.process import Peer, PeerError
+from networks import ZOO
+
+import pipeline
+import targets
+import tuning
+from pipeline.merging import MergeRequest
+from pipeline.network import Network
+from relay_passes import Ratio
+
+NETWORKS = (
+    "light_inception_v1",
+    "light_bvlc_alexnet",
+    "light_resnet50",
+    "light_squeezenet",
+    "light_inception_v2",
+)
+ORIGINAL, MERGED, TUCKER = "original", "merged", "merged_tucker"
+REQUESTS = {
+    MERGED: MergeRequest(retraining=True),
+    TUCKER: MergeRequest(retraining=True, ranks=Ratio(0.5)),
+}
+OURS, QUARTER = "deeprebirth", "deeprebirth_quarter"
+TOLERANCE = 1e-3
+TURNS, RUN_SECONDS, MOST_RUNS = 9, 0.3, 50
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ours:
+    """A network tuned and compiled: two folders, and how long tuning took."""
+
+    quarter: Path
+    whole: Path
+    seconds_quarter: float
+    seconds: float
+
+
+def main() -> None:
+    """Tune, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, choices=[each.name for each in ZOO])
+    parser.add_argument("--threads", nargs="+", type=int, default=(1, 2))
+    parser.add_argument("--trials", type=int, default=640, help="for each network (default: 640)")
+    parser.add_argument("--peers", nargs="*", default=PEERS, choices=PEERS)
+    parser.add_argument("--records", type=Path, help="a tuning database to keep, so that a run goes on")
+    options = parser.parse_args()
+    missing: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="deeprebirth-peers-") as name:
+        folder = Path(name)
+        records = options.records or folder / "records"
+        rows = [
+            _row(network, variant, model, threads, options, records, missing)
+            for network in options.networks
+            for variant, model in _variants(network, folder / network)
+            for threads in options.threads
+        ]
+    print(json.dumps(summary(rows) | {"missing": missing} | _measured_on(options.trials), indent=2))
+
+
+def summary(rows: list[Row]) -> dict[str, Any]:
+    """Return the figures of all rows, of which each has a peer."""
+    return {"ratios": _ratios(rows, OURS), "ratios_after_a_quarter": _ratios(rows, QUARTER), "rows": rows}
+
+
+def _ratios(rows: list[Row], ours: str) -> dict[str, Any]:
+    """Compare with the fastest peer on the same graph, and on the original one."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        original = next(each for each in rows if each["variant"] == ORIGINAL and _place(each) == _place(row))
+        mine = row["ms"][ours]
+        same = {ORIGINAL: "tuned_original_vs_best_peer", MERGED: "merged_vs_best_peer_merged"}
+        if row["variant"] in same:
+            found.setdefault(same[row["variant"]], []).append(_best_peer(row) / mine)
+        if row["variant"] != ORIGINAL:
+            found.setdefault(f"{row['variant']}_vs_best_peer", []).append(_best_peer(original) / mine)
+    return {
+        name: {"geomean": round(geometric_mean(each), 3), "min": round(min(each), 3)}
+        for name, each in found.items()
+    }
+
+
+def _place(row: Row) -> tuple[str, int]:
+    return row["network"], row["threads"]
+
+
+def _best_peer(row: Row) -> float:
+    return min(time for name, time in row["ms"].items() if name not in (OURS, QUARTER))
+
+
+def _variants(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the network's ONNX files; one without such merges has no such variant."""
+    folder.mkdir()
+    original = next(each for each in ZOO if each.name == name).write(folder)
+    yield ORIGINAL, original
+    for variant, request in REQUESTS.items():
+        path = folder / f"{variant}.onnx"
+        pipeline.export(original, onnx_file=path, request=request)
+        yield variant, path
+
+
+def _row(
+    network: str,
+    variant: str,
+    model: Path,
+    threads: int,
+    options: argparse.Namespace,
+    records: Path,
+    missing: dict[str, str],
+) -> Row:
+    imported = pipeline.load_network(model)
+    host = targets.find("host").with_threads(threads)
+    inputs = list(imported.golden.inputs.values())
+    reference = list(imported.golden.outputs.values())
+    own = records / network / variant
+    ours = _ours(imported, host, options.trials, own, model.parent / f"{variant}-{threads}")
+    places = {OURS: ours.whole, QUARTER: ours.quarter, **dict.fromkeys(options.peers, model)}
+    with ExitStack() as stack:
+        running: dict[str, Peer] = {}
+        differences: dict[str, float] = {}
+        for name, place in places.items():
+            try:
+                peer = Peer(OURS if name == QUARTER else name, place, threads, inputs)
+            except PeerError as error:
+                missing[f"{name}: {network}, {variant}"] = str(error)
+                continue
+            stack.enter_context(peer)
+            differences[name] = _difference(peer.outputs, reference)
+            if differences[name] > TOLERANCE:
+                missing[f"{name}: {network}, {variant}"] = f"its outputs differ by {differences[name]:.1e}"
+                continue
+            running[name] = peer
+        times = _in_turns(running)
+    row = {
+        "network": network,
+        "variant": variant,
+        "threads": threads,
+        "ms": times,
+        "max_diff": differences,
+        "tuning_seconds": {QUARTER: ours.seconds_quarter, OURS: ours.seconds},
+    }
+    print(json.dumps(row), file=sys.stderr, flush=True)
+    return row
+
+
+def _ours(network: Network, host: targets.TargetInfo, trials: int, records: Path, folder: Path) -> Ours:
+    """Tune with a quarter of the trials, compile, tune with the rest and compile again."""
+    seconds, places = [], []
+    with tuning.LocalSession(host) as session:
+        for part, most in (("quarter", trials // 4), ("whole", trials)):
+            result = tuning.tune(network.module, host, session, records, tuning.Budget(trials=most))
+            seconds.append(round(result.seconds, 1))
+            places.append(folder / part)
+            shutil.rmtree(places[-1], ignore_errors=True)
+            places[-1].mkdir(parents=True)
+            compiled = tuning.compile_module(network.module, host, records)
+            compiled.export(places[-1] / "library.so", places[-1] / "weights.params")
+    return Ours(*places, seconds[0], round(sum(seconds), 1))
+
+
+def _in_turns(running: dict[str, Peer]) -> dict[str, float]:
+    """Return the median of the medians of each turn, in milliseconds."""
+    runs = {name: _runs(peer) for name, peer in running.items()}
+    found: dict[str, list[float]] = {name: [] for name in running}
+    for _ in range(TURNS):
+        for name, peer in running.items():
+            found[name].append(median(peer.run(runs[name])))
+    return {name: round(median(each), 4) for name, each in found.items()}
+
+
+def _runs(peer: Peer) -> int:
+    """Return how many runs make a turn."""
+    peer.run(2)
+    return max(2, min(MOST_RUNS, int(1e3 * RUN_SECONDS / median(peer.run(2)))))
+
+
+def _difference(outputs: list[np.ndarray], reference: list[np.ndarray]) -> float:
+    return max(
+        float(np.abs(given.reshape(wanted.shape) - wanted).max() / np.abs(wanted).max())
+        for given, wanted in zip(outputs, reference, strict=True)
+    )
+
+
+def _measured_on(trials: int) -> dict[str, Any]:
+    return {
+        "trials": trials,
+        "measured_on": targets.find("host").measured_on(),
+        "peers_need": INSTALL,
+    }
+
+
+if __name__ == "__main__":
+    main()
