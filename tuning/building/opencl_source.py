@@ -13,7 +13,16 @@ from tuning.errors import TuningError
 
 COMPILER = "clang"
 _OPENCL = "opencl"
-_COMMAND = ("-x", "cl", "-cl-std=CL1.2", "-Xclang", "-finclude-default-header", "-target", "spir64")
+_COMMAND = (
+    "-x",
+    "cl",
+    "-cl-std=CL1.2",
+    "-D__OPENCL_VERSION__=120",
+    "-Xclang",
+    "-finclude-default-header",
+    "-target",
+    "spir64",
+)
 _WITHOUT_FLOAT16 = ("-Xclang", "-cl-ext=-cl_khr_fp16")
 _SECONDS = 120.0
 
