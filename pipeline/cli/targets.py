@@ -38,6 +38,8 @@ def targets(name: NameArgument = None, as_json: JsonOption = False) -> None:
 
 
 def _facts(info: "TargetInfo") -> dict[str, object]:
+    from targets import with_its_gpu
+
     return {
         "name": info.name,
         "description": info.description,
@@ -52,6 +54,7 @@ def _facts(info: "TargetInfo") -> dict[str, object]:
         "compiler_found": info.toolchain.find(),
         "verified": info.verified.value,
         "graphics": info.graphics,
+        "graphics_target": with_its_gpu(info),
         "gpu": asdict(info.gpu) if info.gpu else None,
     }
 
@@ -103,7 +106,7 @@ def _gpus(known: list["TargetInfo"]) -> Table:
             f"{gpu.local_bytes >> 10} KiB",
             str(gpu.warp) if gpu.warp > 1 else "",
             str(gpu.units or ""),
-            "yes" if gpu.float16 else "no",
+            "compiled only" if gpu.float16 else "no",
             gpu.opencl,
             "reported" if gpu.reported else "cautious",
             info.verified.value,
@@ -119,8 +122,9 @@ def _in_full(info: "TargetInfo") -> Table:
     facts |= {
         "features": " ".join(info.features),
         "compiler_found": found or f"missing: {info.toolchain.remedy}",
-        **{f"gpu_{key}": value for key, value in gpu.items() if value not in (None, "")},
+        **{f"gpu_{key}": value for key, value in gpu.items()},
     }
     for key, value in facts.items():
-        table.add_row(key.replace("_", " "), Text(str(value)))
+        if value not in (None, ""):
+            table.add_row(key.replace("_", " "), Text(str(value)))
     return table

@@ -33,6 +33,39 @@ def test_all_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
         assert str(info.gpu.max_threads if info.gpu else info.cpu) in line
 
 
+def test_gpus_have_a_list_of_their_own(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    lines = shown(capsys).splitlines()
+    (heading,) = [number for number, line in enumerate(lines) if "work group" in line]
+    rows = {line.split()[0]: line for line in lines[heading + 2 :] if line.strip()}
+    assert "host" not in rows
+    for part in ("Mali-G52", "256", "32 KiB", "compiled only", "2.0", "cautious", "run on PoCL"):
+        assert part in rows["mali-g52"]
+    assert "reported" in rows["adreno-640"]
+    assert "mali-g610+rk3588" in lines[-1]
+
+
+def test_a_gpu_with_its_host_in_full(capsys: pytest.CaptureFixture[str]):
+    found = json.loads(shown(capsys, "mali-g610+rk3588", "--json"))
+    assert (found["cpu"], found["gpu"]["max_threads"], found["verified"]) == (
+        "cortex-a76",
+        1024,
+        "run on PoCL",
+    )
+    assert json.loads(shown(capsys, "rk3588", "--json"))["graphics_target"] == "mali-g610+rk3588"
+    assert json.loads(shown(capsys, "rk3588", "--json"))["gpu"] is None
+    out = shown(capsys, "mali-g610+rk3588")
+    assert "gpu max threads" in out
+    assert "None" not in out
+
+
+def test_textures_are_refused_in_one_line(capsys: pytest.CaptureFixture[str]):
+    assert run(["targets", "qcom/adreno-opencl-texture"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "results are wrong" in told
+
+
 def test_one_in_full(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
     out = shown(capsys, "raspberry-pi-5")
