@@ -8,6 +8,7 @@ class Cause(StrEnum):
     """What became of a trial that gave no time."""
 
     BUILD_FAILED = "build failed"
+    BEYOND_LIMITS = "beyond the device's limits"
     TIMED_OUT = "timed out"
     ILLEGAL_INSTRUCTION = "crashed with an illegal instruction"
     CRASHED = "crashed"

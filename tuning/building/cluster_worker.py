@@ -75,9 +75,9 @@ def build_on_worker(module: str, terms: Terms) -> Shipped:
         return Shipped(path.read_bytes() if why is None else None, why, outcome.seconds)
 
 
-def build_from_json(module: str, recipe: Recipe, path: str) -> None:
-    """Build a candidate, given as JSON, into a shared library."""
-    build_candidate(tvm.ir.load_json(module), recipe, path)
+def build_from_json(module: str, recipe: Recipe, path: str) -> Failure | None:
+    """Build a candidate, given as JSON, as ``build_candidate`` does."""
+    return build_candidate(tvm.ir.load_json(module), recipe, path)
 
 
 _lock = threading.Lock()

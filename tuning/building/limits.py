@@ -11,12 +11,12 @@ MEMORY_BYTES = 2 << 30
 
 
 def failure(outcome: Outcome) -> Failure | None:
-    """Return why a build failed, or None if it did not.
+    """Return why a call of ``build_candidate`` gave no library, or None if it did.
 
     The system ends a process with SIGKILL when memory runs out.
     """
     if outcome.cause is None:
-        return None
+        return outcome.value
     if outcome.late:
         return Failure(Cause.TIMED_OUT, f"building {outcome.cause}")
     if outcome.out_of_memory or outcome.ended_by is signal.SIGKILL:

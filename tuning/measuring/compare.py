@@ -1,5 +1,8 @@
 """Compares a tuned kernel with the untuned one on a device: the same random input, the outputs side by side.
 
+The untuned kernel runs on the device's processor, the tuned one on what it was tuned for: so each kernel for
+a GPU is held to what the processor beside it computes.
+
 Both sum the same numbers, in another order. A sum of n terms, of random signs, made in floating point with
 the unit roundoff u is off by a small multiple of sqrt(n) u of its size, with a probability close to one
 (Higham and Mary, A New Approach to Probabilistic Rounding Error Analysis, SIAM J. Sci. Comput. 41(5), 2019);
@@ -36,6 +39,7 @@ _EXPLAIN_SECONDS = 25.0
 _FACTOR = 16
 _OTHER_OPERATIONS = 16
 _MOST = 0.1
+_HOST = "cpu"
 
 Outputs = list[list[np.ndarray]]
 
@@ -70,7 +74,7 @@ class Comparer:
     config : RpcConfig
         The tracker and the key of the device.
     device_type : str
-        TVM's name of the device.
+        TVM's name of the device that tuned kernels run on.
     seconds : float
         The device ends a kernel that takes longer.
     return_seconds : float
@@ -94,7 +98,7 @@ class Comparer:
         self._pool = WorkerPool(size=at_once)
 
     def reference(self, library: Path, signature: Signature, seed: int = 0) -> Reference | Verdict:
-        """Run the untuned kernel; the verdict says why there is nothing to compare with.
+        """Run the untuned kernel on the processor; the verdict says why there is nothing to compare with.
 
         Its input is random in [-1, 1]. If the output is not finite then (a root, a logarithm), it is in
         (0, 1] instead.
@@ -105,7 +109,7 @@ class Comparer:
             If the device is gone for good.
         """
         for positive in (False, True):
-            outputs = self._run(library, signature, seed, positive, fills=(1,))
+            outputs = self._run(library, _HOST, signature, seed, positive, fills=(1,))
             if isinstance(outputs, str):
                 return Verdict(Judgement.NOT_COMPARED, detail=f"the untuned function {outputs}")
             if isinstance(outputs, Broken):
@@ -127,7 +131,7 @@ class Comparer:
             If the device is gone for good.
         """
         given = reference.signature, reference.seed, reference.positive
-        outputs = self._run(library, *given, fills=(1, -1))
+        outputs = self._run(library, self._device_type, *given, fills=(1, -1))
         if isinstance(outputs, str):
             return Verdict(Judgement.NOT_COMPARED, detail=f"the tuned function {outputs}")
         if isinstance(outputs, Broken):
@@ -147,10 +151,16 @@ class Comparer:
         self.close()
 
     def _run(
-        self, library: Path, signature: Signature, seed: int, positive: bool, fills: tuple[int, ...]
+        self,
+        library: Path,
+        device_type: str,
+        signature: Signature,
+        seed: int,
+        positive: bool,
+        fills: tuple[int, ...],
     ) -> Outputs | Broken | str:
         """Run a kernel, again if something else may have broken it; a text says that it did not run."""
-        job = Job(self._config, self._device_type, self._seconds, library, signature, seed, positive, fills)
+        job = Job(self._config, device_type, self._seconds, library, signature, seed, positive, fills)
         for _ in range(_ATTEMPTS):
             outputs = self._attempt(job)
             if isinstance(outputs, list) or (isinstance(outputs, Broken) and (outputs.late or outputs.crash)):
@@ -188,11 +198,11 @@ def compare(
     config : RpcConfig
         The tracker and the key of the device.
     tuned, untuned : Path
-        Shared libraries with a function ``main``.
+        Shared libraries with a function ``main``; the untuned one is for the device's processor.
     signature : Signature
         Of both.
     device_type : str
-        TVM's name of the device.
+        TVM's name of the device that the tuned one runs on.
     seed : int
         Seed of the input.
     seconds : float

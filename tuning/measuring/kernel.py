@@ -54,7 +54,7 @@ class Job:
     config : RpcConfig
         The tracker and the key of the device.
     device_type : str
-        TVM's name of the device.
+        TVM's name of the device that the library's function runs on.
     seconds : float
         The kernel may take so long.
     library : Path

@@ -1,5 +1,6 @@
 """Checks the best records of a workload against the untuned function, until one is right.
 
+The untuned function runs on the device's processor, also where the records are for its GPU.
 Wrong ones are banned on the way. What the untuned function takes too long for stays uncompared, and is said
 to be: it is the best record, but nobody knows that it is right.
 """
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import tvm
 from tvm.ir import IRModule
 from tvm.s_tir import meta_schedule as ms
 
@@ -77,7 +79,7 @@ def check_best(
         with held_back():
             verdict = verdicts.verdict_of(workload, record.trace)
         if verdict is None or verdict.judgement is Judgement.NOT_COMPARED:
-            reference = reference or _reference(workload, builder, comparer, seed)
+            reference = reference or _reference(workload, record.target, builder, comparer, seed)
             verdict = _compare(record, reference, builder, comparer)
             with held_back():
                 verdicts.add(workload, record.trace, verdict)
@@ -96,13 +98,17 @@ def ranked(workload: ms.database.Workload, database: ms.database.Database) -> li
 
 
 def _reference(
-    workload: ms.database.Workload, builder: Builder, comparer: Comparer, seed: int
+    workload: ms.database.Workload,
+    target: tvm.target.Target,
+    builder: Builder,
+    comparer: Comparer,
+    seed: int,
 ) -> Reference | Verdict:
     """Run the untuned function as it is; in parallel if that takes too long."""
     with held_back():
         signature = kernels.signature(workload)
     for module in (kernels.untuned(workload), kernels.in_parallel(workload)):
-        with _built(builder, module) as library:
+        with _built(builder, kernels.on_host(module, target)) as library:
             reference = (
                 library if isinstance(library, Verdict) else comparer.reference(library, signature, seed)
             )

@@ -25,9 +25,9 @@ _TARGET, _VERSIONS = "target", ("tvm", "measuring")
 
 
 def target_identity(target: Any) -> dict[str, Any]:
-    """Return the fields of an exported target that decide what code is made for it."""
+    """Return the fields of an exported target, its host included, that decide what code is made for it."""
     fields = {key: value for key, value in dict(target).items() if key not in ("tag", "keys")}
-    return {key: [*map(str, value)] if _is_list(value) else value for key, value in fields.items()}
+    return {key: _plain(value) for key, value in fields.items()}
 
 
 def directory(base: Path, target: tvm.target.Target) -> Path:
@@ -71,8 +71,10 @@ def count(folder: Path) -> int:
     return len(lines.read(folder / RECORDS))
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple | tvm_ffi.Array)
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict | tvm_ffi.Map):
+        return target_identity(value)
+    return [*map(str, value)] if isinstance(value, list | tuple | tvm_ffi.Array) else value
 
 
 def _siblings(base: Path, target: tvm.target.Target) -> Iterator[Path]:

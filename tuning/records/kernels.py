@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import tvm
 from tvm.ir import IRModule
 from tvm.s_tir import Schedule
 from tvm.s_tir import meta_schedule as ms
@@ -49,6 +50,13 @@ def in_parallel(workload: ms.database.Workload) -> IRModule:
         if loops and 0 < leading <= len(loops):
             schedule.parallel(schedule.fuse(*loops[:leading]))
     return schedule.mod
+
+
+def on_host(module: IRModule, target: tvm.target.Target) -> IRModule:
+    """Return a function for the processor that drives a target's GPU; as it is if the target has none."""
+    if target.host is None:
+        return module
+    return IRModule({_MAIN: module[_MAIN].with_attr("target", target.host)})
 
 
 def signature(workload: ms.database.Workload) -> Signature:

@@ -4,7 +4,9 @@ The first candidates need no search: the plain schedules of the function, and th
 that are alike, moved to its sizes. Then MetaSchedule's evolutionary search goes on from what was measured.
 Applying a trace and reading its features takes about twenty milliseconds, so upstream's population of 512
 over four generations takes a minute for a round of sixteen; here it is smaller. A function without weights
-has a space of a few schedules, which are tried before the plain ones.
+has a space of a few schedules, which on a processor are tried before the plain ones.
+
+On a GPU the one plain schedule is what an untuned network has, so that tuning begins where it stands.
 """
 
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ from tuning.records.database import trace_key
 from tuning.searching.budget import ROUND
 from tuning.searching.lessons import Lesson, cost_model, lesson_of
 from tuning.searching.plain import plain_schedules
+from tuning.searching.plain_gpu import plain_gpu_schedule
 from tuning.searching.processor import processor_of
 from tuning.searching.space import TVM_ERRORS, replay, tune_context
 from tuning.searching.transfer import Experience, snapped
@@ -114,12 +117,17 @@ class Search:
         return lesson_of(self._context, records, _RECALLED) if self._heavy else None
 
     def _in_order(self) -> Iterator[MeasureCandidate]:
-        """Yield those that need no search, then what it finds; without weights the other way round."""
-        if self._heavy:
+        """Yield those that need no search, then what it finds; the other way round where that is better."""
+        ready_first = self._heavy or self._on_gpu
+        if ready_first:
             yield from self._ready
         yield from self._context.generate_measure_candidates() or []
-        if not self._heavy:
+        if not ready_first:
             yield from self._ready
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self._target.gpu is not None
 
     @cached_property
     def _ready(self) -> list[MeasureCandidate]:
@@ -132,7 +140,10 @@ class Search:
 
     @cached_property
     def _plain(self) -> list[Schedule]:
-        return plain_schedules(self._module, processor_of(self._target.target()), self._most_plain)
+        target = self._target.target()
+        if self._on_gpu:
+            return [plain_gpu_schedule(self._module, target)][: self._most_plain]
+        return plain_schedules(self._module, processor_of(target), self._most_plain)
 
     @cached_property
     def _context(self) -> ms.TuneContext:
@@ -144,6 +155,7 @@ class Search:
         context = tune_context(
             self._module, self._target.target(), self._heavy, strategy, self._seed, self._target.threads
         )
-        spaces = [*context.generate_design_space(), *(self._plain[:1] if self._heavy else [])]
+        goes_on_from_plain = self._heavy and not self._on_gpu
+        spaces = [*context.generate_design_space(), *(self._plain[:1] if goes_on_from_plain else [])]
         context.pre_tuning(_MANY_TRIALS, ROUND, spaces, self._database, self._model)
         return context

@@ -2,7 +2,7 @@
 
 A function with a convolution or a matrix product has MetaSchedule's own spaces. Functions without weights
 (pooling, concatenation, softmax) have little to win and much to lose from random places of computation: their
-space only asks how to go parallel, to vectorise and to unroll.
+space only asks how to go parallel, to vectorise and to unroll; on a GPU, how large work groups are.
 """
 
 from collections.abc import Callable
@@ -21,12 +21,36 @@ from tuning.intrinsics import import_cpu_intrinsics
 Decide = Callable[[Schedule], Callable[..., Any]]
 
 TVM_ERRORS = (RuntimeError, ValueError, TypeError)
+_GPU = "gpu"
+_WORK_ITEMS = (16, 32, 64, 128, 256)
+_MOST_WORK_GROUPS = 4096
 
 
-def generator_of(heavy: bool) -> "str | ms.SpaceGenerator":
+def generator_of(heavy: bool, target: tvm.target.Target) -> "str | ms.SpaceGenerator":
     """Return what makes a task's design spaces, as ``TuneContext`` takes it."""
     if heavy:
         return "post-order-apply"
+    return _light_on_gpu(target) if _GPU in target.keys else _light_on_cpu()
+
+
+def _light_on_gpu(target: tvm.target.Target) -> ms.SpaceGenerator:
+    extents = [each for each in _WORK_ITEMS if each <= int(target.attrs["max_num_threads"])]
+    return ms.space_generator.PostOrderApply(
+        sch_rules=[
+            inlining(padding=True),
+            ms.schedule_rule.AutoBind(max_threadblocks=_MOST_WORK_GROUPS, thread_extents=extents),
+        ],
+        postprocs=[
+            ms.postproc.DisallowDynamicLoop(),
+            ms.postproc.RewriteUnboundBlock(max_threadblocks=_MOST_WORK_GROUPS),
+            ms.postproc.RewriteReductionBlock(),
+            ms.postproc.VerifyGPUCode(),
+        ],
+        mutator_probs={ms.mutator.MutateThreadBinding(): 1.0},
+    )
+
+
+def _light_on_cpu() -> ms.SpaceGenerator:
     rules = [
         inlining(),
         ms.schedule_rule.ParallelizeVectorizeUnroll(
@@ -120,7 +144,7 @@ def tune_context(
     return ms.TuneContext(
         module,
         target=target,
-        space_generator=generator_of(heavy),
+        space_generator=generator_of(heavy, target),
         search_strategy=strategy,
         rand_state=seed,
         num_threads=threads,
