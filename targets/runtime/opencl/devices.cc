@@ -49,16 +49,21 @@ bool Contains(const std::string& text, const std::string& part) {
   return Small(text).find(Small(part)) != std::string::npos;
 }
 
-/*! \brief Return the place of the device that is wanted, or the number of devices if it is not there. */
+bool IsNumber(const std::string& text) {
+  return std::all_of(text.begin(), text.end(), [](unsigned char letter) { return std::isdigit(letter); });
+}
+
+/*! \brief Return the place of the device that is wanted, or the number of devices if it is not there. A number is a
+ *  place, also where there is a name with it. */
 size_t Find(const std::string& wanted) {
   const auto& devices = Listed();
-  for (size_t place = 0; place < devices.size(); ++place) {
-    if (wanted == std::to_string(place)) return place;
+  size_t place = 0;
+  for (const auto& each : devices) {
+    bool named = Contains(each->facts().name, wanted) || Contains(each->facts().platform, wanted);
+    if (IsNumber(wanted) ? wanted == std::to_string(place) : named) break;
+    ++place;
   }
-  auto named = std::find_if(devices.begin(), devices.end(), [&](const auto& each) {
-    return Contains(each->facts().name, wanted) || Contains(each->facts().platform, wanted);
-  });
-  return named - devices.begin();
+  return place;
 }
 
 std::string InOneLine() {

@@ -1,4 +1,7 @@
-"""The folder for a board, made once, and the board: qemu with the instructions of a Cortex-A72."""
+"""The folder for a board, made once, and the board: qemu with the instructions of a Cortex-A72.
+
+Besides, an OpenCL device, which is PoCL's, and modules of kernels for it.
+"""
 
 import os
 import re
@@ -11,11 +14,12 @@ from pathlib import Path
 
 import pytest
 import tvm
+from tvm import te
 from tvm.script import tirx as T
 
 import targets
 import tuning
-from targets.runtime import Packed, pack
+from targets.runtime import Packed, opencl, pack
 from tuning import RpcConfig
 from tuning.building.candidate import Recipe
 from tuning.devices import tracker
@@ -155,3 +159,83 @@ def run_server(packed: tuple[Path, Packed]) -> Callable[..., subprocess.Complete
     return lambda *words: subprocess.run(
         [*command, *words], capture_output=True, text=True, timeout=WAIT_SECONDS
     )
+
+
+@pytest.fixture(scope="session")
+def needs_opencl() -> None:
+    if not opencl.is_built():
+        pytest.skip("needs the package opencl-c-headers when deeprebirth is installed")
+    try:
+        listed = opencl.listing()
+    except opencl.NoDevice:
+        pytest.skip("needs the package pocl-opencl-icd")
+    if "PoCL" not in listed.chosen.version:
+        pytest.skip("is for PoCL")
+
+
+@pytest.fixture(scope="session")
+def device(needs_opencl: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tvm.runtime.Device]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEEPREBIRTH_OPENCL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield tvm.opencl(0)
+
+
+def opencl_target() -> tvm.target.Target:
+    return tvm.target.Target({"kind": "opencl"}, host={"kind": "llvm"})
+
+
+def affine_library(dtype: str, size: int, items: int = 50) -> tvm.runtime.Executable:
+    """Three times a tensor, and two."""
+    values = te.placeholder((size,), dtype)
+    result = te.compute((size,), lambda i: values[i] * tvm.tirx.const(3, dtype) + tvm.tirx.const(2, dtype))
+    schedule = tvm.s_tir.Schedule(te.create_prim_func([values, result]))
+    (loop,) = schedule.get_loops(schedule.get_sblock("compute"))
+    groups, inner = schedule.split(loop, [None, items])
+    schedule.bind(groups, "blockIdx.x")
+    schedule.bind(inner, "threadIdx.x")
+    return tvm.compile(schedule.mod, opencl_target())
+
+
+@pytest.fixture(scope="session")
+def affine() -> Callable[..., tvm.runtime.Executable]:
+    return affine_library
+
+
+TENSOR = (3, 64, 1)
+"""The code, bits and lanes of a tensor's address among arguments."""
+
+
+def module_bytes(source: str, kernel: str, arguments: list[tuple[int, int, int]], launch: list[str]) -> bytes:
+    """Write a module of one kernel as TVM's compiler does."""
+
+    def number(value: int) -> bytes:
+        return value.to_bytes(8, "little")
+
+    def text(value: str) -> bytes:
+        return number(len(value.encode())) + value.encode()
+
+    types = (bytes([code, bits]) + lanes.to_bytes(2, "little") for code, bits, lanes in arguments)
+    extra = (bytes(4) for _ in arguments)
+    parts = (text("cl"), number(1), text(kernel), text(kernel), number(len(arguments)), *types)
+    launches = (number(len(launch)), *map(text, launch), number(len(arguments)), *extra)
+    return b"".join((*parts, *launches, text(source)))
+
+
+def opencl_module(
+    source: str,
+    kernel: str,
+    arguments: list[tuple[int, int, int]],
+    launch: tuple[str, ...] = ("blockIdx.x", "threadIdx.x"),
+) -> tvm.runtime.Module:
+    load = tvm.get_global_func("ffi.Module.load_from_bytes.opencl")
+    return load(module_bytes(source, kernel, arguments, [*launch]))
+
+
+@pytest.fixture(scope="session")
+def make_module() -> Callable[..., tvm.runtime.Module]:
+    return opencl_module
+
+
+@pytest.fixture(scope="session")
+def write_module() -> Callable[..., bytes]:
+    return module_bytes
