@@ -63,7 +63,8 @@ class Tuning:
     key : str, optional
         The devices' key.
     device : str, optional
-        The OpenCL device of this machine, by its name or its platform's, where there are several.
+        The OpenCL device of this machine, where there are several: its number in `deeprebirth doctor`, or a
+        part of its name or of its platform's.
     threads : int, optional
         Cores to use on the device; by default all.
     cc : str, optional

@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.bundle.manifest import Manifest
 from pipeline.report.tables import printable
 
+_DEVICE_TYPES = {"cpu": "kDLCPU", "opencl": "kDLOpenCL"}
 _PLAIN = (string.ascii_letters + string.digits + " .,:;-_").encode()
 
 
@@ -21,10 +22,13 @@ def header(manifest: Manifest, files: Mapping[str, Path]) -> str:
     files : Mapping[str, Path]
         The files that run.cpp loads, by the names that it knows them by (`kLibrary`, ...).
     """
+    gpu = manifest.target.gpu
     notices = ", ".join(map(_literal, manifest.notices))
     lines = [
         "// What run.cpp has to know of manifest.json; written by deeprebirth.",
         "#pragma once",
+        "",
+        "#include <dlpack/dlpack.h>",
         "",
         "#include <array>",
         "#include <cstdint>",
@@ -41,6 +45,9 @@ def header(manifest: Manifest, files: Mapping[str, Path]) -> str:
         f"inline constexpr int kInputs = {len(manifest.inputs)};",
         f"inline constexpr int kOutputs = {len(manifest.outputs)};",
         f"inline constexpr int kThreads = {manifest.target.threads};",
+        f"inline constexpr DLDeviceType kDeviceType = {_DEVICE_TYPES[manifest.target.device_type]};",
+        f"inline constexpr const char* kGpu = {_literal('' if gpu is None else gpu.description)};",
+        f"inline constexpr const char* kGpuFamily = {_literal('' if gpu is None else gpu.kind)};",
         f"inline constexpr double kTolerance = {manifest.tolerance!r};",
         f"inline constexpr std::array<const char*, {len(manifest.notices)}> kNotices = {{{notices}}};",
         "",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pipeline.bundle.manifest import Manifest, MeasuredAccuracy
 from pipeline.data import Preprocessing
-from pipeline.report.model import Tensor
+from pipeline.report.model import Target, Tensor
 from pipeline.report.tables import counted, metric_value, printable
 
 NOT_KNOWN = "How the network's inputs are made is not known here: prepare them as in its training."
@@ -21,7 +21,7 @@ def readme(manifest: Manifest) -> str:
         "",
         *(printable(f"NOTICE: {notice}") for notice in manifest.notices),
         *([""] if manifest.notices else []),
-        "Try it (needs Python, numpy and the TVM runtime of the version below, nothing else):",
+        f"Try it (needs Python, numpy and the TVM runtime of the version below, {_besides(target)}):",
         "",
         "    python load_and_run.py",
         "",
@@ -30,6 +30,7 @@ def readme(manifest: Manifest) -> str:
         "",
         "    cmake -S . -B ../build -DTVM_HOME=DIR && cmake --build ../build && ../build/run .",
         "",
+        *_on_gpu(target),
         "To use the network, call main(*inputs, *weights) as it does there:",
         "",
         *(_tensor("input", each) for each in manifest.inputs),
@@ -39,12 +40,38 @@ def readme(manifest: Manifest) -> str:
         *_preparation(manifest.preprocessing),
         *_accuracy(manifest.accuracy),
         "",
-        f"Set TVM_NUM_THREADS={target.threads} before the first run: TVM takes half the cores otherwise.",
+        *_threads(target),
         "manifest.json describes every file and holds its digest.",
         "",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _besides(target: Target) -> str:
+    return "nothing else" if target.gpu is None else "and OpenCL's, see below"
+
+
+def _on_gpu(target: Target) -> Iterator[str]:
+    """What a network on a GPU needs."""
+    gpu = target.gpu
+    if gpu is None:
+        return
+    yield "The network runs on the GPU through OpenCL. TVM's runtime needs libtvm_runtime_opencl.so for that:"
+    yield "Python has it where deeprebirth is installed; for C++ it lies in the package's folder"
+    yield "targets/runtime/opencl, and for a device in lib/ of the folder that `deeprebirth runtime` makes."
+    yield "The device needs a driver with OpenCL 1.2, on which a kernel may have work groups of"
+    yield printable(
+        f"{gpu.max_threads} work items and {gpu.local_bytes} bytes of local memory: {gpu.description}."
+    )
+    yield "main takes and returns tensors on the device, as load_and_run.py and run.cpp show."
+    yield ""
+
+
+def _threads(target: Target) -> Iterator[str]:
+    if target.gpu is None:
+        number = f"TVM_NUM_THREADS={target.threads}"
+        yield f"Set {number} before the first run: TVM takes half the cores otherwise."
 
 
 def _tensor(kind: str, tensor: Tensor) -> str:

@@ -8,6 +8,7 @@
 #include <sys/utsname.h>
 #include <tvm/ffi/container/array.h>
 #include <tvm/ffi/container/map.h>
+#include <tvm/ffi/container/shape.h>
 #include <tvm/ffi/container/tensor.h>
 #include <tvm/ffi/extra/module.h>
 #include <tvm/ffi/function.h>
@@ -15,6 +16,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <chrono>
 #include <cmath>
 #include <csignal>
@@ -35,7 +37,11 @@ namespace ffi = tvm::ffi;
 
 namespace {
 
+constexpr DLDevice kDevice{manifest::kDeviceType, 0};
+constexpr DLDevice kHost{kDLCPU, 0};
 constexpr int kPooledAllocator = 2;
+// TVM's numbers of what a device can be asked.
+constexpr int kExists = 0, kVersion = 4, kName = 5;
 constexpr long kMostRuns = 1000000;
 constexpr int kWrongUse = 2;
 
@@ -79,8 +85,39 @@ ffi::Module LoadNetwork(const std::string& library) {
                             ->GetFunction("vm_load_executable")
                             .value()()
                             .cast<ffi::Module>();
-  machine->GetFunction("vm_initialization").value()(static_cast<int>(kDLCPU), 0, kPooledAllocator);
+  const ffi::Function initialize = machine->GetFunction("vm_initialization").value();
+  const int device = kDevice.device_type, host = kHost.device_type;
+  if (device == host) {
+    initialize(host, 0, kPooledAllocator);
+  } else {
+    initialize(device, 0, kPooledAllocator, host, 0, kPooledAllocator);
+  }
   return machine;
+}
+
+ffi::Any Ask(int attribute) {
+  return ffi::Function::GetGlobalRequired("runtime.GetDeviceAttr")(static_cast<int>(kDevice.device_type), 0,
+                                                                   attribute);
+}
+
+void CheckDevice() {
+  if (!Ask(kExists).cast<bool>()) {
+    throw std::runtime_error("there is no OpenCL device here: install the driver of the GPU");
+  }
+}
+
+// A device works on while the program goes on.
+void WaitFor(DLDevice device) {
+  ffi::Function::GetGlobalRequired("runtime.Device_StreamSync")(device, int64_t{0});
+}
+
+ffi::Tensor On(DLDevice device, const ffi::Tensor& tensor) {
+  if (tensor.device().device_type == device.device_type) return tensor;
+  const ffi::Function allocate = ffi::Function::GetGlobalRequired("runtime.TVMTensorAllocWithScope");
+  const auto copy = allocate(ffi::Shape(tensor.shape()), tensor.dtype(), device, nullptr).cast<ffi::Tensor>();
+  ffi::Function::GetGlobalRequired("runtime.TVMTensorCopyFromTo")(tensor, copy);
+  WaitFor(kDevice);
+  return copy;
 }
 
 std::map<std::string, ffi::Tensor> LoadTensors(const std::string& path) {
@@ -102,9 +139,10 @@ std::vector<ffi::Tensor> Numbered(const std::map<std::string, ffi::Tensor>& tens
 }
 
 std::vector<ffi::Tensor> Outputs(const ffi::Any& result) {
-  if (const auto single = result.as<ffi::Tensor>()) return {*single};
-  const auto several = result.cast<ffi::Array<ffi::Tensor>>();
-  return {several.begin(), several.end()};
+  if (const auto single = result.as<ffi::Tensor>()) return {On(kHost, *single)};
+  std::vector<ffi::Tensor> outputs;
+  for (const ffi::Tensor& each : result.cast<ffi::Array<ffi::Tensor>>()) outputs.push_back(On(kHost, each));
+  return outputs;
 }
 
 double HalfToDouble(uint16_t bits) {
@@ -164,6 +202,7 @@ double MedianMilliseconds(const ffi::Function& network, const std::vector<ffi::A
     ffi::Any result;
     const auto start = std::chrono::steady_clock::now();
     network.CallPacked(arguments.data(), static_cast<int32_t>(arguments.size()), &result);
+    WaitFor(kDevice);
     const std::chrono::duration<double, std::milli> elapsed = std::chrono::steady_clock::now() - start;
     times.push_back(elapsed.count());
   }
@@ -197,7 +236,26 @@ std::string ProcessorModel(const std::string& otherwise) {
   return otherwise;
 }
 
+bool Holds(std::string text, const std::string& part) {
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
+  return text.find(part) != std::string::npos;
+}
+
+// PoCL makes an OpenCL device of the processor; only a GPU of the family that the bundle is for tells of it.
+std::string MeasuredOnOpenCl() {
+  utsname system{};
+  uname(&system);
+  const std::string name = Ask(kName).cast<std::string>(), version = Ask(kVersion).cast<std::string>();
+  const size_t number = version.find(' ');
+  const std::string in_words =
+      (Holds(version, "pocl") ? "PoCL on " + ProcessorModel(system.machine) : name) + ", " +
+      version.substr(0, version.find(' ', number + 1));
+  if (Holds(name, manifest::kGpuFamily)) return in_words;
+  return in_words + " in place of " + manifest::kGpu + ", emulated: says nothing about the device";
+}
+
 std::string MeasuredOn() {
+  if (kDevice.device_type == kDLOpenCL) return MeasuredOnOpenCl();
   utsname system{};
   uname(&system);
   const int threads = ffi::Function::GetGlobalRequired("runtime.NumThreads")().cast<int>();
@@ -212,14 +270,16 @@ int Run(const std::string& folder, long runs) {
     CheckFile(folder, file);
   }
   setenv("TVM_NUM_THREADS", std::to_string(manifest::kThreads).c_str(), 0);
+  CheckDevice();
 
   const ffi::Module machine = LoadNetwork(folder + "/" + manifest::kLibrary.name);
   const ffi::Function network = machine->GetFunction("main").value();
   const auto weights = LoadTensors(folder + "/" + manifest::kWeights.name);
   const auto golden = LoadTensors(folder + "/" + manifest::kGolden.name);
-  const std::vector<ffi::Tensor> inputs = Numbered(golden, "input", manifest::kInputs);
-  std::vector<ffi::AnyView> arguments(inputs.begin(), inputs.end());
-  for (const auto& [name, weight] : weights) arguments.emplace_back(weight);
+  std::vector<ffi::Tensor> tensors = Numbered(golden, "input", manifest::kInputs);
+  for (const auto& [name, weight] : weights) tensors.push_back(weight);
+  for (ffi::Tensor& tensor : tensors) tensor = On(kDevice, tensor);
+  const std::vector<ffi::AnyView> arguments(tensors.begin(), tensors.end());
 
   ffi::Any result;
   network.CallPacked(arguments.data(), static_cast<int32_t>(arguments.size()), &result);

@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.bundle.bundle import EXAMPLE, read_bundle
 from pipeline.verification import NotVerified
-from tuning.devices.opencl import CHOICE
+from targets.runtime.opencl import DEVICE_VARIABLE
 
 TIMEOUT_S = 300
 
@@ -106,7 +106,7 @@ def _run(directory: Path, timeout_s: float, opencl_device: str | None) -> float:
     command = [sys.executable, EXAMPLE]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"}
     if opencl_device is not None:
-        environment |= {CHOICE: opencl_device}
+        environment |= {DEVICE_VARIABLE: opencl_device}
     try:
         run = subprocess.run(
             command,

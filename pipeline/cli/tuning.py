@@ -54,7 +54,8 @@ DeviceOption = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
-        help="Which OpenCL device of this machine, by its name or its platform's, where there are several.",
+        help="Which OpenCL device of this machine: its number in `deeprebirth doctor`, or part of its name "
+        "or its platform's; by default the first.",
     ),
 ]
 ThreadsOption = Annotated[int | None, typer.Option(help="Cores to use on the device; by default all.")]

@@ -84,7 +84,7 @@ def collect(
             inputs=_tensors(network.inputs),
             outputs=_tensors(network.outputs),
         ),
-        target=_target(target, threads),
+        target=target_of(target, threads),
         device=device,
         versions={package: metadata.version(package) for package in VERSIONED},
         merges=_merges(merged.plan, retrained=retraining is not None),
@@ -106,7 +106,8 @@ def _compared(kind: type, of: Callable[[Built], Any], both: tuple[Built, Built])
     return Compared[kind](original=original, merged=merged)
 
 
-def _target(info: targets.TargetInfo, threads: int) -> Target:
+def target_of(info: targets.TargetInfo, threads: int) -> Target:
+    """Return what a report and a bundle say of a target, whose processor runs so many threads."""
     made, gpu = info.target(), info.gpu
     processor = made if gpu is None else made.host
     return Target(
@@ -115,9 +116,16 @@ def _target(info: targets.TargetInfo, threads: int) -> Target:
         cpu=str(processor.attrs["mcpu"]),
         threads=threads,
         device_type=info.device_type,
-        gpu=None
-        if gpu is None
-        else GpuNeeds(description=gpu.description, max_threads=gpu.max_threads, local_bytes=gpu.local_bytes),
+        gpu=None if gpu is None else _needs(gpu),
+    )
+
+
+def _needs(gpu: targets.Gpu) -> GpuNeeds:
+    return GpuNeeds(
+        description=gpu.description,
+        kind=gpu.kind,
+        max_threads=gpu.max_threads,
+        local_bytes=gpu.local_bytes,
     )
 
 

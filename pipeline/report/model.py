@@ -53,9 +53,13 @@ class Model(Record):
 
 
 class GpuNeeds(Record):
-    """What a GPU has to allow a kernel: work items of a work group, and bytes of local memory for it."""
+    """What a GPU has to allow a kernel: work items of a work group, and bytes of local memory for it.
+
+    `kind` is its family, a part of the names of its devices; empty if every device will do.
+    """
 
     description: str
+    kind: str
     max_threads: PositiveInt
     local_bytes: NonNegativeInt
 

@@ -17,6 +17,17 @@ from pipeline.merging import MergeRequest, merge_network
 from pipeline.retraining.records import DataFacts, Retraining, StepResult
 from pipeline.retraining.settings import Settings
 from relay_passes import REBORN
+from targets import TargetError
+from targets.runtime.opencl import OpenCLDevice, listing
+
+
+@pytest.fixture(scope="session")
+def opencl() -> OpenCLDevice:
+    """The OpenCL device of this machine, PoCL where there is no GPU."""
+    try:
+        return listing().chosen
+    except TargetError as error:
+        pytest.skip(f"no OpenCL here: {error}")
 
 
 def write_onnx(path: Path, *, batch: int | str = 1) -> Path:

@@ -1,26 +1,19 @@
-"""The OpenCL device of a server or of this machine, asked what it is.
+"""The OpenCL device of a server, or of this machine, asked what it is.
 
 OpenCL lives in the processes that use it and in no other: one that has begun to use it cannot be forked.
 """
 
-import os
 from dataclasses import dataclass
 
-import tvm
-
-from targets import Gpu
+from targets import Gpu, TargetError
+from targets.runtime.opencl import is_built, listing
 from tuning.devices import tracker
 from tuning.devices.tracker import RpcConfig
 from tuning.errors import Mistake, TuningError
-from tuning.worker import Outcome
 from tuning.workers import call
-
-CHOICE = "DEEPREBIRTH_OPENCL_DEVICE"
-"""The environment variable that names the device to use where there are several."""
 
 _ASK_SECONDS = 60.0
 _GRACE_SECONDS = 60.0
-_KIND = "opencl"
 
 
 @dataclass(frozen=True)
@@ -65,59 +58,41 @@ def require_behind(config: RpcConfig) -> OpenClDevice:
     TuningError
         If the server cannot be asked.
     """
-    device = _answer(call(ask_server, config, seconds=_ASK_SECONDS + _GRACE_SECONDS))
-    if device is None:
+    outcome = call(ask_server, config, seconds=_ASK_SECONDS + _GRACE_SECONDS)
+    if outcome.cause is not None:
+        raise TuningError(f"the OpenCL device does not say what it is: {outcome.cause}")
+    if outcome.value is None:
         raise Mistake(
             f"the device {config.key!r} has no OpenCL device that its server can use: install the GPU's "
             "driver there, and start its server with the OpenCL runtime"
         )
-    return device
+    return outcome.value
 
 
-def require_here(chosen: str | None = None) -> OpenClDevice:
-    """Return the OpenCL device of this machine, the one that is called ``chosen`` if a name is given.
+def require_here(chosen: str | None = None) -> None:
+    """Find out whether this machine has an OpenCL device, the one that is ``chosen`` if that is given.
 
     Raises
     ------
     Mistake
-        If it has none, or none of that name.
-    TuningError
-        If it cannot be asked, as its driver crashes for example.
+        If it has none, or no such one; the message says what to install, or which there are.
     """
-    device = _answer(call(ask_here, chosen, seconds=_ASK_SECONDS))
-    if device is None and chosen is None:
+    if not is_built():
         raise Mistake(
-            "there is no OpenCL device here that can be used: install the GPU's driver, or pocl-opencl-icd, "
-            "which runs OpenCL on the processor; `deeprebirth doctor` says what is missing"
+            "deeprebirth was installed without its OpenCL runtime: `deeprebirth doctor` says what to install"
         )
-    if device is None:
-        raise Mistake(
-            f"no OpenCL device here is called {chosen!r}: `deeprebirth doctor` names those there are"
-        )
-    return device
+    try:
+        listing(chosen)
+    except TargetError as error:
+        raise Mistake(f"{error}; `deeprebirth doctor` says more") from None
 
 
 def ask_server(config: RpcConfig) -> OpenClDevice | None:
     """Do what ``require_behind`` says, but ask only, in this process."""
     lease = tracker.request(config, _ASK_SECONDS, _ASK_SECONDS)
     facts = tracker.device_facts(lease)
-    return _described(lease.remote.device(_KIND, 0), "" if facts is None else facts.cpu)
-
-
-def ask_here(chosen: str | None) -> OpenClDevice | None:
-    """Do what ``require_here`` says, but ask only, in this process."""
-    if chosen is not None:
-        os.environ[CHOICE] = chosen
-    return _described(tvm.device(_KIND, 0), "")
-
-
-def _described(device: tvm.runtime.Device, processor: str) -> OpenClDevice | None:
+    device = lease.remote.device("opencl", 0)
     if not device.exist:
         return None
+    processor = "" if facts is None else facts.cpu
     return OpenClDevice(str(device.device_name), str(device.compute_version), processor)
-
-
-def _answer(outcome: Outcome) -> OpenClDevice | None:
-    if outcome.cause is not None:
-        raise TuningError(f"the OpenCL device does not say what it is: {outcome.cause}")
-    return outcome.value

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from targets import TargetInfo
+from targets.runtime.opencl import DEVICE_VARIABLE
 from tuning.devices import opencl, tracker
 from tuning.devices.facts import DeviceFacts
 from tuning.devices.listening import LOOPBACK, is_loopback, listen
@@ -160,7 +161,8 @@ class LocalSession(_Described):
     tracker_port : int, optional
         The tracker's port; by default a free one.
     opencl_device : str, optional
-        The OpenCL device that the servers use, by its name or its platform's, where there are several.
+        The OpenCL device that the servers use, where there are several: its number, or a part of its name or
+        of its platform's.
 
     Raises
     ------
@@ -212,7 +214,6 @@ class LocalSession(_Described):
             self._supervisor = Supervisor(self._programs(str(port)))
             self._wait()
             if self._gpu:
-                opencl.require_here(self._opencl_device)
                 self.opencl = opencl.require_behind(self._config)
         except BaseException:
             self.close()
@@ -241,7 +242,7 @@ class LocalSession(_Described):
         words = [("tracker",), *[("server", LOOPBACK, port, self._key)] * self._devices]
         environment = os.environ | {"TVM_NUM_THREADS": str(self.threads), "TVM_BIND_THREADS": "0"}
         if self._opencl_device is not None:
-            environment |= {opencl.CHOICE: self._opencl_device}
+            environment |= {DEVICE_VARIABLE: self._opencl_device}
         return [
             Program(
                 command=(sys.executable, "-P", _PROGRAM, role, str(listener.fileno()), *rest),

@@ -17,10 +17,12 @@ import torch
 import tvm
 from tvm import relax
 
-from pipeline.bundle import Bundle
-from pipeline.report.model import FOR_TIMING_ONLY, Target
+from pipeline.bundle import Bundle, verify_bundle
+from pipeline.report.collect import target_of
+from pipeline.report.model import FOR_TIMING_ONLY
 from targets import TargetInfo, find
 from targets.machine import core_count
+from targets.runtime.opencl import OpenCLDevice
 from tuning import compile_module
 
 SECONDS = 300
@@ -38,7 +40,7 @@ CORTEX_A72 = TargetInfo(
     compiler="aarch64-linux-gnu-g++",
     compiler_package="g++-aarch64-linux-gnu",
 )
-LIBRARIES = ("lib/libtvm_runtime.so", "lib/libtvm_ffi.so")
+LIBRARIES = ("lib/libtvm_runtime.so", "lib/libtvm_ffi.so", "libtvm_runtime_opencl.so")
 WARNINGS = "-Wall -Wextra -Werror"
 
 
@@ -68,6 +70,10 @@ def call(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 def wheel_folders() -> list[Path]:
     return [Path(find_spec(name).submodule_search_locations[0]) for name in ("tvm", "tvm_ffi")]
+
+
+def opencl_folder() -> Path:
+    return Path(find_spec("targets.runtime.opencl").submodule_search_locations[0])
 
 
 def build(bundle: Bundle, place: Path, homes: list[Path], compiler: str = "g++") -> Path:
@@ -114,7 +120,7 @@ def write_compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Bu
             "name": "small",
             "library": compiled.library,
             "weights": compiled.weights,
-            "target": Target(name=info.name, triple=info.triple, cpu=info.cpu, threads=info.threads),
+            "target": target_of(info, info.threads),
             "versions": {},
             "tuned_trials": 0,
             "records_applied": 0,
@@ -150,6 +156,59 @@ def example(
     target = find("host").with_threads(THREADS)
     bundle = write_compiled(module, target, golden, structure_only=True, notices=notices)
     return Example(bundle, build(bundle, tmp_path_factory.mktemp("bau") / "größe 1", wheel_folders()))
+
+
+@pytest.fixture(scope="session", params=["opencl", "mali-g76+host"])
+def on_opencl(
+    request: pytest.FixtureRequest,
+    opencl: OpenCLDevice,
+    write_compiled: Callable[..., Bundle],
+    arrays: dict,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Example:
+    module, golden = small_network(arrays)
+    bundle = write_compiled(module, find(request.param), golden)
+    place = tmp_path_factory.mktemp("bau") / "größe 1"
+    return Example(bundle, build(bundle, place, [*wheel_folders(), opencl_folder()]))
+
+
+def test_the_golden_output_is_computed_through_opencl(on_opencl: Example, opencl: OpenCLDevice):
+    run = on_opencl.run(on_opencl.bundle.directory, "3")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert difference_in(run.stdout) <= 1e-4
+    where = run.stdout.splitlines()[-1].partition(" ms on ")[2]
+    assert ", OpenCL " in where
+    if "pocl" in opencl.version.lower():
+        assert where.startswith("PoCL on ")
+        stands_in = on_opencl.bundle.manifest.target.name != "opencl"
+        assert ("in place of Mali-G76, emulated" in where) == stands_in
+
+
+def test_a_machine_without_opencl_is_told(on_opencl: Example, tmp_path: Path):
+    hidden = {"OCL_ICD_VENDORS": str(tmp_path), "OCL_ICD_FILENAMES": ""}
+    run = on_opencl.run(".", "1", **hidden)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr == "error: there is no OpenCL device here: install the driver of the GPU\n"
+    python = subprocess.run(
+        [sys.executable, "load_and_run.py"],
+        cwd=on_opencl.bundle.directory,
+        env=os.environ | hidden,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=SECONDS,
+    )
+    assert (python.returncode, python.stdout) == (1, "")
+    assert python.stderr.splitlines()[-1].startswith("error: there is no opencl device here")
+
+
+def test_a_bundle_for_opencl_verifies_in_a_fresh_process(on_opencl: Example):
+    assert verify_bundle(on_opencl.bundle.directory) <= 1e-4
+    text = (on_opencl.bundle.directory / "README.txt").read_text("utf-8")
+    assert "libtvm_runtime_opencl.so" in text
+    gpu = find(on_opencl.bundle.manifest.target.name).gpu
+    assert f"{gpu.max_threads} work items" in text
+    assert gpu.description in text
+    assert "TVM_NUM_THREADS" not in text
 
 
 def difference_in(output: str) -> float:
