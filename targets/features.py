@@ -52,7 +52,7 @@ def missing_features(info: TargetInfo, traits: DeviceTraits) -> tuple[str, ...]:
     if not traits.features:
         return ()
     there = {name for told in traits.features for name in _TOLD.get(told, ())}
-    used = llvm.features(info.triple, info.cpu) | set(info.features)
+    used = llvm.features(info.triple, info.processor) | set(info.features)
     return tuple(name for name in _USED if name in used and name not in there)
 
 

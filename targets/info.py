@@ -87,6 +87,11 @@ class TargetInfo:
         return self.cores or machine.core_count()
 
     @property
+    def processor(self) -> str:
+        """LLVM's name of the processor, this machine's own too; asking for that one imports TVM."""
+        return _own_cpu() if self.cpu == OWN_CPU else self.cpu
+
+    @property
     def toolchain(self) -> Toolchain:
         """What links libraries for it."""
         return Toolchain(self.family or self.name, self.triple, self.compiler, self.compiler_package)
@@ -123,7 +128,7 @@ class TargetInfo:
         """
         import tvm
 
-        cpu = _own_cpu() if self.cpu == OWN_CPU else self.cpu
+        cpu = self.processor
         fields = {"kind": "llvm", "mtriple": self.triple, "mcpu": cpu, "num-cores": self.threads}
         if self.triple.endswith(_HARD_FLOAT):
             fields["mfloat-abi"] = "hard"

@@ -148,7 +148,7 @@ def find(name: str) -> TargetInfo:
     Raises
     ------
     TargetError
-        If there is none, the message names those there are; or if the user's file is not sound.
+        If there is none, the message names what is near or what there is; or if the user's file is not sound.
     """
     if name.endswith(boards.SUFFIX) and (_is_file(name) or PLUS not in name):
         return _checked(_own(Path(name).expanduser()))
@@ -162,9 +162,14 @@ def find(name: str) -> TargetInfo:
     rows = {row.name: row for row in all_targets()}
     if name in rows:
         return _checked(rows[name])
+    raise TargetError(f"unknown target {name!r}: {_advice(name, rows)} `deeprebirth targets` lists all")
+
+
+def _advice(name: str, rows: dict[str, TargetInfo]) -> str:
     near = difflib.get_close_matches(name, rows, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise TargetError(f"unknown target {name!r}: known targets are {', '.join(rows)}{hint}")
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"known are {', '.join(key for key in rows if key not in GPUS)} and GPUs such as mali-g76:"
 
 
 def with_its_gpu(info: TargetInfo) -> str | None:
@@ -191,7 +196,9 @@ def _driven(gpu: str, host: str) -> TargetInfo:
         raise TargetError(f"{gpu} is no GPU: before the + goes one of {', '.join(GPUS)}")
     if processor.gpu is not None:
         raise TargetError(f"{host} is a GPU: after the + goes the processor that drives it, such as host")
-    return processor.with_gpu(graphics.gpu)
+    untried = Verified.NOT in (graphics.verified, processor.verified)
+    driven = processor.with_gpu(graphics.gpu)
+    return replace(driven, verified=Verified.NOT) if untried else driven
 
 
 def _is_file(name: str) -> bool:

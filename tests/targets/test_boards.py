@@ -209,6 +209,7 @@ def test_a_gpu_that_the_table_lacks(tmp_path: Path) -> None:
     )
     driven = targets.find(f"{path}+host")
     assert (driven.gpu, driven.triple) == (gpu, targets.find("host").triple)
+    assert driven.verified == targets.Verified.NOT
     assert targets.find(f"mali-g76+{put(tmp_path, FIELDS)}").cpu == "cortex-a55"
 
 

@@ -13,11 +13,12 @@ def test_host_is_known() -> None:
     assert not info.emulated
 
 
-def test_unknown_name_is_refused_in_one_line_with_the_known_ones() -> None:
-    with pytest.raises(targets.TargetError, match=r"unknown target 'hots': known targets are host") as error:
-        targets.find("hots")
-    assert "did you mean host?" in str(error.value)
-    assert "\n" not in str(error.value)
+def test_unknown_name_is_refused_in_one_line_with_what_is_near_or_known() -> None:
+    for name, told in (("hots", "did you mean host? `"), ("a board", "known are host, raspberry-pi-3, ")):
+        with pytest.raises(targets.TargetError) as error:
+            targets.find(name)
+        assert str(error.value).startswith(f"unknown target {name!r}: {told}")
+        assert "\n" not in str(error.value)
 
 
 PROCESSORS = [row for row in targets.all_targets() if row.gpu is None and row.name != "host"]
