@@ -2,12 +2,13 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import tvm
-from tvm import te
+from tvm import relax, te
 
 import targets
-from tuning import TuningError
+from tuning import TuningError, compile_module
 from tuning.building.opencl_source import COMPILER, check_source, device_source
 
 needs_clang = pytest.mark.skipif(shutil.which(COMPILER) is None, reason="clang is not here: install clang")
@@ -34,6 +35,24 @@ def source(dtype: str, name: str = "mali-g76") -> str:
     return device_source(tvm.tirx.build(schedule.mod, target=targets.find(name).target()))
 
 
+def network(dtype: str) -> tvm.IRModule:
+    """Make convolution, bias, ReLU, pooling and softmax."""
+    rng = np.random.default_rng(5)
+    weights, bias = (
+        relax.const(rng.standard_normal(shape).astype(dtype)) for shape in ((8, 3, 3, 3), (1, 8, 1, 1))
+    )
+    image = relax.Var("image", relax.TensorType((1, 3, 12, 12), dtype))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [image], attrs={"num_input": 1}):
+        with builder.dataflow():
+            y = builder.emit(relax.op.nn.conv2d(image, weights, padding=1))
+            y = builder.emit(relax.op.nn.relu(relax.op.add(y, bias)))
+            y = builder.emit(relax.op.nn.max_pool2d(y, (2, 2), strides=(2, 2)))
+            y = builder.emit_output(relax.op.nn.softmax(relax.op.reshape(y, (1, 288))))
+        builder.emit_func_output(y)
+    return builder.get()
+
+
 def refusal(text: str, *, float16: bool = True) -> str:
     with pytest.raises(TuningError) as refused:
         check_source(text, float16=float16)
@@ -48,6 +67,16 @@ def test_kernels_are_accepted(dtype: str, name: str) -> None:
     text = source(dtype, name)
     assert ("__global half*" in text) is (dtype == "float16")
     check_source(text, float16=dtype == "float16")
+
+
+@needs_clang
+def test_a_compiled_network_in_float16_is_accepted() -> None:
+    """Compiled only: PoCL has no float16, so that nothing here runs it."""
+    if tvm.get_global_func("device_api.opencl", allow_missing=True) is None:
+        pytest.skip("the OpenCL runtime was not built: install ocl-icd-opencl-dev and deeprebirth again")
+    text = device_source(compile_module(network("float16"), targets.find("mali-g76+host"), None).executable)
+    assert text.count("__global half* restrict") > 4
+    check_source(text, float16=True)
 
 
 @needs_clang
