@@ -5,6 +5,7 @@ from tuning.compiler import Compiled, compile_module
 from tuning.devices.session import LocalSession, RemoteSession, Session
 from tuning.devices.tracker import RpcConfig
 from tuning.errors import TuningError
+from tuning.measuring.kernel_times import KernelTime, kernel_times
 from tuning.measuring.networks import Latency, Library, measure, run_remote
 from tuning.progress import TuningProgress
 from tuning.records.database import Cleaning
@@ -18,6 +19,7 @@ __all__ = [
     "Cleaning",
     "Compiled",
     "Joined",
+    "KernelTime",
     "Latency",
     "Library",
     "LocalSession",
@@ -31,6 +33,7 @@ __all__ = [
     "TuningResult",
     "compile_module",
     "join",
+    "kernel_times",
     "make_builder",
     "measure",
     "run_remote",

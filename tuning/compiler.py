@@ -35,6 +35,7 @@ from tuning.workers import call
 
 LIBRARY = "library.so"
 WEIGHTS = "weights.params"
+FUNCTIONS_ALONE = "functions.so"
 _COMPILE_SECONDS = 900.0
 
 
@@ -94,6 +95,12 @@ class Compiled:
         """The weights in TVM's parameter format, in a directory that goes with this object."""
         return Path(self._folder.name) / WEIGHTS
 
+    @property
+    def functions_alone(self) -> Path | None:
+        """A shared library of the network's functions without the network, if one was asked for."""
+        path = Path(self._folder.name) / FUNCTIONS_ALONE
+        return path if path.exists() else None
+
     @cached_property
     def executable(self) -> tvm.runtime.Module:
         """The library, loaded here; a ``relax.VirtualMachine`` takes it."""
@@ -118,7 +125,9 @@ class Compiled:
             _copy(self.weights, Path(weights))
 
 
-def compile_module(module: IRModule, target: TargetInfo, database_dir: Path | None) -> Compiled:
+def compile_module(
+    module: IRModule, target: TargetInfo, database_dir: Path | None, functions_alone: bool = False
+) -> Compiled:
     """Compile a network.
 
     Parameters
@@ -129,25 +138,31 @@ def compile_module(module: IRModule, target: TargetInfo, database_dir: Path | No
         What to compile for.
     database_dir : Path or None
         The directory given to ``tune``; None compiles without tuned schedules.
+    functions_alone : bool
+        Whether the functions are wanted alone, too, to be timed; linking takes twice as long.
 
     Raises
     ------
     TuningError
-        If compiling fails; the message holds the cause.
+        If compiling fails, or not all of the network would run on the target's GPU; the message holds the
+        cause.
     targets.TargetError
         If the target's compiler is missing.
     """
     target.require_compiler()
     folder = tempfile.TemporaryDirectory(prefix="deeprebirth-compile-")
-    outcome = call(compile_into, module, target, database_dir, folder.name, seconds=_COMPILE_SECONDS)
+    arguments = (module, target, database_dir, folder.name, functions_alone)
+    outcome = call(compile_into, *arguments, seconds=_COMPILE_SECONDS)
     if outcome.cause is not None:
         folder.cleanup()
         raise TuningError(f"compiling for {target.name} failed: {outcome.cause}")
     return Compiled(folder, outcome.value)
 
 
-def compile_into(module: IRModule, target: TargetInfo, database_dir: Path | None, folder: str) -> _Summary:
-    """Compile a network into the two files of ``folder``."""
+def compile_into(
+    module: IRModule, target: TargetInfo, database_dir: Path | None, folder: str, functions_alone: bool
+) -> _Summary:
+    """Compile a network into the files of ``folder``."""
     import_cpu_intrinsics()
     tvm_target = target.target()
     module = prepare(module, tvm_target)
@@ -161,6 +176,9 @@ def compile_into(module: IRModule, target: TargetInfo, database_dir: Path | None
     with tvm_target, tvm.transform.PassContext(opt_level=3), within_limits(target.gpu):
         executable = relax.build(module, tvm_target, relax_pipeline=_lowering(planned, calls))
     executable.export_library(str(Path(folder) / LIBRARY), cc=target.require_compiler())
+    if functions_alone:
+        (alone,) = executable.mod.imports
+        alone.export_library(str(Path(folder) / FUNCTIONS_ALONE), cc=target.require_compiler())
     (Path(folder) / WEIGHTS).write_bytes(tvm.runtime.save_param_dict(weights))
     functions = calls.functions(None if target.gpu is None else executable.mod)
     return _Summary(len(names) - len(untuned), len(names), untuned, planned.total, functions, cleaning)

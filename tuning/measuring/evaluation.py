@@ -67,11 +67,17 @@ def evaluate(take: Timer, limits: Limits, seconds: float, best: float | None = N
         times += more
 
 
-def timer(library: "Module", device: "Device", arguments: "list[Tensor]") -> Timer:
-    """Return the timer of a library's function with arguments, all of them on a device."""
+def timer(
+    library: "Module", device: "Device", arguments: "list[Tensor]", function: str | None = None
+) -> Timer:
+    """Return the timer of a library's function with arguments, all of them on a device.
+
+    The function is that of the name, or else the library's only one.
+    """
+    name = library.entry_name if function is None else function
 
     def take(number: int, repeat: int) -> list[float]:
-        timed = library.time_evaluator(library.entry_name, device, number=number, repeat=repeat)
+        timed = library.time_evaluator(name, device, number=number, repeat=repeat)
         return [float(seconds) for seconds in timed(*arguments).results]
 
     return take

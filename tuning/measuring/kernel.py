@@ -114,7 +114,7 @@ def run_kernel(job: Job) -> list[list[np.ndarray]] | Broken:
     try:
         remote.upload(str(job.library), name)
         kernel = remote.load_module(name)["main"]
-        values = random_arguments(job.signature, job.seed, job.positive)
+        values = random_arguments(job.signature.arguments, job.seed, job.positive)
         arguments = [tvm.runtime.tensor(value, device) for value in values]
         outputs = []
         for sign in job.fills:
@@ -134,10 +134,10 @@ def arguments_of(function: tvm.tirx.PrimFunc) -> Arguments:
     return tuple((str(each.dtype), tuple(int(size) for size in each.shape)) for each in function.params)
 
 
-def random_arguments(signature: Signature, seed: int, positive: bool) -> list[np.ndarray]:
+def random_arguments(wanted: Arguments, seed: int, positive: bool) -> list[np.ndarray]:
     """Return arguments with random numbers: in [-1, 1] or (0, 1], and small integers that may be indices."""
     generator = np.random.default_rng(seed)
-    return [_random(generator, dtype, shape, positive) for dtype, shape in signature.arguments]
+    return [_random(generator, dtype, shape, positive) for dtype, shape in wanted]
 
 
 def _call(

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from tuning.measuring.kernel import Signature, random_arguments
+from tuning.measuring.kernel import random_arguments
 
 TYPES = ["float16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool"]
 
 
 def of(dtype: str, positive: bool = False, seed: int = 0) -> np.ndarray:
-    (values,) = random_arguments(Signature(((dtype, (64,)),), (), 0, 0.0), seed, positive)
+    (values,) = random_arguments(((dtype, (64,)),), seed, positive)
     return values
 
 
