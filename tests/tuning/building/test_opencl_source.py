@@ -73,7 +73,7 @@ def test_kernels_are_accepted(dtype: str, name: str) -> None:
 def test_a_compiled_network_in_float16_is_accepted() -> None:
     """Compiled only: PoCL has no float16, so that nothing here runs it."""
     if tvm.get_global_func("device_api.opencl", allow_missing=True) is None:
-        pytest.skip("the OpenCL runtime was not built: install ocl-icd-opencl-dev and deeprebirth again")
+        pytest.skip("the OpenCL runtime was not built: install opencl-c-headers, then deeprebirth again")
     text = device_source(compile_module(network("float16"), targets.find("mali-g76+host"), None).executable)
     assert text.count("__global half* restrict") > 4
     check_source(text, float16=True)
