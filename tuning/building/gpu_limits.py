@@ -45,21 +45,14 @@ def within_limits(gpu: Gpu | None) -> Iterator[None]:
         raise TuningError(seen.found[0])
 
 
-def check_kernels(module: IRModule, gpu: Gpu) -> None:
-    """Check the kernels of a module that is lowered and split into host and device.
-
-    Raises
-    ------
-    TuningError
-        If one wants more than the GPU has.
-    """
-    faults = kernel_faults(module, gpu)
-    if faults:
-        raise TuningError(faults[0])
-
-
 def kernel_faults(module: IRModule, gpu: Gpu) -> list[str]:
-    """Return what the kernels of such a module want that the GPU does not have, a line each."""
+    """Return what kernels want that the GPU does not have, a line each.
+
+    Parameters
+    ----------
+    module : IRModule
+        Lowered, and split into host and device.
+    """
     kernels = {
         name.name_hint: function
         for name, function in module.functions_items()
