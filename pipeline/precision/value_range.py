@@ -2,7 +2,7 @@
 
 The largest float16 is 65504. Numbers up to a quarter of it are let pass: a sum may be larger on its way than
 in the end, and other inputs may go further than those that were looked at. Below 2^-14 float16 loses digits;
-a tensor whose largest number is smaller has none to spare.
+a tensor whose largest number is smaller has none to spare, unless it is only added to others.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import tvm
 from tvm import relax
 
 from pipeline.twin import evaluate
-from relay_passes.graph import Graph, array_of
+from relay_passes.graph import Graph, array_of, operator_of
 
 LARGEST = float(np.finfo("float16").max) / 4
 SMALLEST = float(np.finfo("float16").tiny)
+SUMS = ("add", "subtract")
 
 Batch = Sequence[np.ndarray]
 
@@ -64,7 +65,8 @@ def out_of_range(module: tvm.IRModule, layers: Collection[str], batches: Iterabl
             *_constants(graph.value[var]),
             *(magnitudes[each] for each in (*read[var], var) if each in magnitudes),
         ]
-        wrong = next((magnitude for magnitude in met if not _fits(magnitude)), None)
+        smallest = 0.0 if operator_of(graph.value[var]) in SUMS else SMALLEST
+        wrong = next((each for each in met if each and not smallest <= each <= LARGEST), None)
         if var.name in layers and wrong is not None:
             kept.append(Kept(var.name, wrong))
     return tuple(kept)
@@ -96,10 +98,6 @@ def _constants(value: relax.Expr) -> Iterator[float]:
 
 def _magnitude(values: np.ndarray) -> float:
     return float(np.abs(values).max(initial=0.0))
-
-
-def _fits(magnitude: float) -> bool:
-    return magnitude == 0 or SMALLEST <= magnitude <= LARGEST
 
 
 def _is_real(var: relax.Var) -> bool:

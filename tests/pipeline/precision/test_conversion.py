@@ -54,6 +54,13 @@ def test_numbers_that_only_some_inputs_bring_are_found(imported) -> None:
     assert "numbers up to" in str(kept[0])
 
 
+def test_a_small_bias_does_no_harm(imported, classifier) -> None:
+    with torch.no_grad():
+        classifier[0].bias.fill_(SMALLEST / 8)
+    network = imported(classifier, 1, 3, 8, 8)
+    assert convert(network.module, [list(network.golden.inputs.values())]).kept == ()
+
+
 def test_layers_that_stay_float32_anyway_are_not_named(imported) -> None:
     network = imported(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Softmax(3)), 1, 1, 1, 60000)
     assert network.golden.outputs["output"].max() < SMALLEST * 8
