@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 import tvm
+import tvm_ffi
 from tvm import te
 from tvm.script import tirx as T
 
 import targets
 import tuning
 from targets.runtime import Packed, opencl, pack
+from targets.runtime.tvm_runtime import LIBRARIES, TvmRuntime
 from tuning import RpcConfig
 from tuning.building.candidate import Recipe
 from tuning.devices import tracker
@@ -131,9 +133,11 @@ def start_board(
     """Start a board's server as long as a ``with`` block, registered at a tracker under a key."""
 
     @contextmanager
-    def started(at: RpcConfig, key: str, scratch: Path | None = None) -> Iterator[Board]:
+    def started(
+        at: RpcConfig, key: str, scratch: Path | None = None, folder: Path | None = None
+    ) -> Iterator[Board]:
         scratch = scratch or tmp_path_factory.mktemp("scratch ü")
-        command = [*QEMU, str(packed[0] / "bin/deeprebirth-server")]
+        command = [*QEMU, str((folder or packed[0]) / "bin/deeprebirth-server")]
         command += ["--tracker", f"{at.host}:{at.port}", "--key", key, "--threads", "2"]
         environment = os.environ | {"TMPDIR": str(scratch)}
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
@@ -158,6 +162,16 @@ def run_server(packed: tuple[Path, Packed]) -> Callable[..., subprocess.Complete
     command = [*QEMU, str(packed[0] / "bin/deeprebirth-server")]
     return lambda *words: subprocess.run(
         [*command, *words], capture_output=True, text=True, timeout=WAIT_SECONDS
+    )
+
+
+@pytest.fixture(scope="session")
+def own_runtime() -> TvmRuntime:
+    """The headers of the installed TVM, whose libraries are for this machine."""
+    places = Path(tvm.__file__).parent, Path(tvm_ffi.__file__).parent
+    headers = (places[0] / "include", places[1] / "include", places[1] / "3rdparty/dlpack/include")
+    return TvmRuntime(
+        headers, tuple(next(places[0].parent.rglob(f"tvm*/**/{name}")) for name in LIBRARIES), ()
     )
 
 

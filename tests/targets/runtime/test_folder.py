@@ -7,26 +7,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import tvm
-import tvm_ffi
 
 import targets
 from targets.elf import machine_of_triple
 from targets.runtime import pack
 from targets.runtime.compile import check_sources
-from targets.runtime.tvm_runtime import LIBRARIES, TvmRuntime, given
+from targets.runtime.tvm_runtime import LIBRARIES, given
 
 MOST_BYTES = 10_000_000
-
-
-@pytest.fixture
-def own_runtime() -> TvmRuntime:
-    """The headers of the installed TVM, whose libraries are for this machine."""
-    places = Path(tvm.__file__).parent, Path(tvm_ffi.__file__).parent
-    headers = (places[0] / "include", places[1] / "include", places[1] / "3rdparty/dlpack/include")
-    return TvmRuntime(
-        headers, tuple(next(places[0].parent.rglob(f"tvm*/**/{name}")) for name in LIBRARIES), ()
-    )
 
 
 def test_it_holds_what_the_board_needs_and_is_small(packed) -> None:
