@@ -154,7 +154,7 @@ def deploy(
     if retrained is not None and training is not None:
         raise UserError("a retraining is either read or made: give --retrained or --data, not both")
     infos = tuning.all_checked(targets or (target,))
-    folders = _folders(infos)
+    folders, several = _folders(infos), len(infos) > 1
     out = Path(out)
     check_writable(out)
     check_replaceable(out)
@@ -174,12 +174,12 @@ def deploy(
             places.append(Place(info, sessions.enter_context(tuning.session(info))))
         inputs = list(network.golden.inputs.values())
         built = [
-            Builder(inputs, place, tuning, seed, shown, f" for {place.target.name}" if targets else "").both(
+            Builder(inputs, place, tuning, seed, shown, f" for {place.target.name}" if several else "").both(
                 candidates
             )
             for place in places
         ]
-        shown.stage("Measuring all in turns" if targets else "Measuring both alternately")
+        shown.stage("Measuring all in turns" if several else "Measuring both alternately")
         times = measure_alternately(places, built, inputs)
         made = [
             Made(network, place, both, collect(network, place, merged, both, each, record), record)
@@ -265,7 +265,10 @@ def _hand_over(out: Path, folders: Sequence[str], made: Sequence[Made], tuning: 
 
 def _folders(infos: Sequence[TargetInfo]) -> list[str]:
     """Return a folder for the results of each target; one with a GPU and its host is `GPU-on-HOST`."""
-    return [info.name.replace("+", "-on-") for info in infos]
+    folders = [info.name.replace("+", "-on-") for info in infos]
+    if len(set(folders)) < len(folders):
+        raise UserError("results of two of the targets would lie in the same folder: rename one of them")
+    return folders
 
 
 def _measured(accuracy: Accuracy, value: float | None) -> MeasuredAccuracy | None:

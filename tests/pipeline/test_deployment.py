@@ -15,11 +15,14 @@ from pipeline.console import Progress
 from pipeline.errors import UserError
 from pipeline.importer import load_network
 from pipeline.merging.retrained import retrained_network
+from pipeline.report.comparison_model import Comparison
 from pipeline.report.model import ACCURACY_NOT_MEASURED, FOR_TIMING_ONLY, Report
 from pipeline.retraining import read_result
 from relay_passes import reborn_layers
-from targets import TargetError
-from tuning import TuningError
+from targets import TargetError, find
+from targets.runtime.opencl import OpenCLDevice
+from tuning import LocalSession, TuningError
+from tuning.errors import Mistake
 from tuning.session_log import read_log
 
 TRIALS = 6
@@ -179,10 +182,91 @@ def test_a_library_that_differs_is_not_handed_over(small_onnx: Path, tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
+@pytest.fixture
+def twin(tmp_path: Path) -> Path:
+    """A target of the user's own that this machine can run, too."""
+    place = tmp_path / "twin.toml"
+    place.write_text(
+        f'name = "twin"\ndescription = "a twin"\ntriple = "{find("host").triple}"\n'
+        f'cpu = "generic"\ncores = {find("host").threads}\n'
+    )
+    return place
+
+
+def test_several_targets_are_compared_in_one_report(small_onnx: Path, twin: Path, tmp_path: Path):
+    out, progress = tmp_path / "für zwei", Stages()
+    with LocalSession(find("host"), key="board") as session:
+        board = {"tracker": (session.rpc_config.host, session.rpc_config.port), "key": "board"}
+        deployment = deploy(
+            small_onnx,
+            out=out,
+            targets=("host", str(twin)),
+            tuning=Tuning(trials=2, database=tmp_path / "records", **board),
+            progress=progress,
+        )
+    comparison = deployment.report
+    assert [report.target.name for report in comparison.targets] == ["host", "twin"]
+    assert progress.stages.count("Merging") == 1
+    medians = {report.target.name: report.latency_ms.merged.median for report in comparison.targets}
+    assert comparison.choice.target == min(medians, key=medians.get)
+    assert comparison.choice.median_ms == min(medians.values())
+    assert (out / comparison.choice.folder / "library.so").is_file()
+    assert Comparison.model_validate_json((out / "report.json").read_text("utf-8")) == comparison
+    assert len(deployment.logs) == 4
+    for part, report in zip(deployment.targets, comparison.targets, strict=True):
+        assert part.directory == out / report.target.name
+        assert Report.model_validate_json((part.directory / "report.json").read_text("utf-8")) == report
+        assert report.latency_ms.original.runs == report.latency_ms.merged.runs == 50
+        for network in ("original", "merged"):
+            assert read_bundle(part.directory / network).manifest.target == report.target
+
+
+def test_a_phone_s_gpu_on_pocl_is_labelled_and_never_chosen(
+    opencl: OpenCLDevice, small_onnx: Path, tmp_path: Path
+):
+    if "pocl" not in opencl.version.lower():
+        pytest.skip(f"{opencl.name} is no PoCL")
+    out = tmp_path / "out"
+    deployment = deploy(
+        small_onnx,
+        out=out,
+        targets=("host", "mali-g76+host"),
+        tuning=Tuning(trials=2, database=tmp_path / "records"),
+        request=MergeRequest(retraining=True),
+    )
+    cpu, gpu = deployment.report.targets
+    assert deployment.report.choice.target == "host"
+    assert gpu.device.emulated
+    assert gpu.speedup is None
+    assert gpu.device.measured_on.startswith("PoCL on ")
+    assert gpu.device.measured_on.endswith("in place of Mali-G76")
+    assert (cpu.target.device_type, gpu.target.device_type) == ("cpu", "opencl")
+    for report in (cpu, gpu):
+        assert 0 < report.launches.merged < report.launches.original
+    assert "Kernels launched" in (out / "mali-g76-on-host" / "report.md").read_text("utf-8")
+    bundle = read_bundle(out / "mali-g76-on-host" / "original")
+    session = onnxruntime.InferenceSession(small_onnx.read_bytes())
+    expected = session.run(None, bundle.golden_inputs())
+    np.testing.assert_allclose(*bundle.golden_outputs().values(), expected[0], atol=1e-6)
+    assert bundle.manifest.target.gpu.local_bytes == find("mali-g76").gpu.local_bytes
+
+
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
         ({"target": "toaster"}, TargetError, "host"),
+        ({"target": "mali-g76+toaster"}, TargetError, "toaster"),
+        ({"target": "mali-g76"}, UserError, "cannot be measured here"),
+        ({"targets": ("host", "toaster")}, TargetError, "host"),
+        ({"targets": ("host", "host")}, UserError, "host is given twice"),
+        ({"targets": ("host", "auto")}, UserError, "host is given twice"),
+        ({"target": "opencl", "tuning": {"threads": 1}}, UserError, "--threads 1: opencl runs on a GPU"),
+        ({"tuning": {"device": "pocl"}}, UserError, "--device pocl: host runs on the processor"),
+        (
+            {"target": "opencl", "tuning": {"device": "x", "tracker": ("localhost", 1), "key": "k"}},
+            UserError,
+            "DEEPREBIRTH_OPENCL_DEVICE",
+        ),
         ({"tuning": {"trials": 0}}, UserError, "at least 1"),
         ({"tuning": {"seconds": 0.0}}, UserError, "--time-budget 0"),
         ({"tuning": {"threads": 0}}, UserError, "--threads 0"),
@@ -202,6 +286,27 @@ def test_mistakes_are_told_before_long_work(options, error, says, small_onnx: Pa
         deploy(small_onnx, progress=progress, tuning=Tuning(**how), **options)
     assert progress.stages == []
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("targets", [("opencl",), ("host", "opencl")])
+def test_a_missing_opencl_device_is_told_before_long_work(
+    targets, opencl: OpenCLDevice, small_onnx: Path, tmp_path: Path, monkeypatch
+):
+    how = {"database": tmp_path / "records"}
+    options = {"out": tmp_path / "out", "targets": targets}
+    with pytest.raises(Mistake, match="no OpenCL device is voodoo"):
+        deploy(small_onnx, tuning=Tuning(device="voodoo", **how), **options)
+    monkeypatch.setenv("OCL_ICD_VENDORS", str(tmp_path))
+    with pytest.raises(Mistake, match=r"pocl-opencl-icd.*doctor"):
+        deploy(small_onnx, tuning=Tuning(**how), **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_targets_that_would_share_a_folder(small_onnx: Path, tmp_path: Path, twin: Path, opencl):
+    twin.write_text(twin.read_text().replace('"twin"', '"opencl-on-host"'))
+    board = {"tracker": ("localhost", 1), "key": "k", "database": tmp_path / "records"}
+    with pytest.raises(UserError, match="the same folder"):
+        deploy(small_onnx, out=tmp_path / "out", targets=("opencl+host", str(twin)), tuning=Tuning(**board))
 
 
 def test_a_foreign_directory_is_left_alone(small_onnx: Path, tmp_path: Path):

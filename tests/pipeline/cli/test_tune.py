@@ -10,6 +10,7 @@ import tuning
 from pipeline.cli.main import run
 from pipeline.cli.tuning import duration
 from pipeline.errors import UserError
+from targets.runtime.opencl import OpenCLDevice
 from tuning.session_log import read_log
 
 TRIALS = 8
@@ -72,6 +73,21 @@ def test_devices_of_a_tracker_and_records_of_another_database(
         assert "keys served there: board" in line
 
 
+@pytest.mark.parametrize(
+    ("target", "emulated"), [("opencl", False), ("mali-g76+host", True), ("adreno-640+host", True)]
+)
+def test_a_gpu_is_tuned_through_opencl(
+    target: str, emulated: bool, model: Path, opencl: OpenCLDevice, tmp_path: Path, capsys
+):
+    if "pocl" not in opencl.version.lower():
+        pytest.skip(f"{opencl.name} is no PoCL")
+    choice = ("--device", "portable", "--database", tmp_path / "d", "--trials", 3)
+    found = tuned(capsys, model, "--target", target, *choice)
+    assert found["trials_measured"] == 3
+    assert found["measured_on"].startswith("PoCL on ")
+    assert found["emulated"] == emulated
+
+
 def test_what_is_given_wrongly(model: Path, tmp_path: Path, capsys):
     database = ("--database", tmp_path / "d")
     for arguments, says in (
@@ -79,6 +95,8 @@ def test_what_is_given_wrongly(model: Path, tmp_path: Path, capsys):
         (("--time-budget", "0s"), "more than nothing"),
         (("--trials", "0"), "at least 1"),
         (("--key", "board"), "belong together"),
+        (("--target", "opencl", "--threads", "2"), "runs on a GPU"),
+        (("--device", "pocl"), "host runs on the processor"),
         (("--tracker", "board", "--key", "k"), "HOST:PORT"),
         (("--tracker", "127.0.0.1:1", "--key", "k"), "no tracker answers at 127.0.0.1:1"),
         (("--builders", "ftp://x"), "Dask"),

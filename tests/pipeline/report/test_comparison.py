@@ -88,7 +88,7 @@ def test_a_wrong_choice_is_refused(make: Make):
     right = compared(reports, ("host", "opencl"))
     wrong = right.choice.model_copy(update={"target": "host", "median_ms": 9.0})
     for choice in (wrong, None):
-        with pytest.raises(ValidationError, match="fastest|chosen"):
+        with pytest.raises(ValidationError, match=r"fastest|chosen"):
             Comparison(**{**dict(right), "choice": choice})
 
 
