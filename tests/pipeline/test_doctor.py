@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import doctor
+from targets.runtime import opencl
 from targets.toolchains import ARM64_ANDROID, ARM64_LINUX
 
 
@@ -130,3 +131,63 @@ def test_a_full_disk(monkeypatch: pytest.MonkeyPatch):
 def test_threads_ignore_a_setting_of_this_process(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TVM_NUM_THREADS", "7")
     assert "would use 7" not in doctor.threads().detail
+
+
+def test_an_opencl_runtime_that_was_not_built_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(opencl, "is_built", lambda: False)
+    monkeypatch.setattr(doctor, "COMPILERS", ("failing-compiler",))
+    check = doctor.opencl_runtime()
+    assert check.ok
+    assert check.detail.endswith("without its OpenCL runtime: no C++ compiler")
+    compiler = tmp_path / "failing-compiler"
+    compiler.write_text("#!/bin/sh\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    check = doctor.opencl_runtime()
+    assert check.ok
+    assert check.detail.endswith("OpenCL's headers (CL/cl.h) are not here")
+    assert "apt-get install g++ opencl-c-headers" in check.remedy
+
+
+@pytest.fixture
+def needs_opencl() -> None:
+    if not opencl.is_built():
+        pytest.skip("needs the package opencl-c-headers when deeprebirth is installed")
+    try:
+        opencl.listing()
+    except opencl.NoDevice:
+        pytest.skip("needs the package pocl-opencl-icd")
+
+
+def test_opencl_devices_are_listed(needs_opencl: None):
+    check = doctor.opencl_runtime()
+    assert check.ok
+    assert all(each.name in check.detail for each in opencl.listing().devices)
+
+
+def test_no_opencl_device_is_no_fault(needs_opencl: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("OCL_ICD_VENDORS", str(tmp_path))
+    check = doctor.opencl_runtime()
+    assert (check.ok, check.detail) == (True, "OpenCL has no device here")
+    assert "pocl-opencl-icd" in check.remedy
+
+
+def test_an_opencl_device_that_is_not_there_is_a_fault(needs_opencl: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(opencl.DEVICE_VARIABLE, "mali-g0")
+    check = doctor.opencl_runtime()
+    assert not check.ok
+    assert "no OpenCL device is mali-g0" in check.detail
+    assert opencl.DEVICE_VARIABLE in check.remedy
+
+
+def test_two_opencl_devices_are_to_choose_from(monkeypatch: pytest.MonkeyPatch):
+    devices = tuple(
+        opencl.OpenCLDevice(place, f"Mali {place}", "ARM", "OpenCL 3.0", "1", "gpu", 4, 256, 1, 1, 1, True)
+        for place in range(2)
+    )
+    monkeypatch.setattr(opencl, "is_built", lambda: True)
+    monkeypatch.setattr(opencl, "listing", lambda: opencl.Listing(devices, devices[1]))
+    check = doctor.opencl_runtime()
+    assert check.ok
+    assert check.detail == "0: Mali 0 (ARM, OpenCL 3.0), 1: Mali 1 (ARM, OpenCL 3.0); 1 is used"
+    assert "serve --device NAME" in check.remedy

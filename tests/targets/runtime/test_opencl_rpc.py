@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +50,28 @@ def test_a_library_runs_behind_our_server(needs_opencl, affine, tmp_path: Path):
         after = counts(remote)
         assert (after["buffers"], after["bytes"]) == (0, 0)
         assert after["launches"] >= LAUNCHES + 3
+
+
+def test_serve_takes_a_device_that_is_there(needs_opencl, a_tracker: RpcConfig):
+    where = f"{a_tracker.host}:{a_tracker.port}"
+    serve = [sys.executable, "-c", "from pipeline.cli import main; main()", "serve", "--tracker", where]
+    refused = subprocess.run(
+        [*serve, "--key", "k", "--device", "mali-g0"], capture_output=True, text=True, timeout=SECONDS
+    )
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("deeprebirth: --device mali-g0: no OpenCL device is mali-g0")
+    assert refused.stderr.count("\n") == 1
+    name = opencl.listing().devices[0].name
+    command = [*serve, "--key", "chosen", "--device", "PORTABLE"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert f"OpenCL device: {name}" in server.stderr.readline()
+            config = RpcConfig(a_tracker.host, a_tracker.port, "chosen")
+            tracker.wait_for_device(config, SECONDS)
+            remote = tracker.request(config, SECONDS, 600, SECONDS).remote
+            assert remote.device("opencl", 0).device_name == name
+        finally:
+            server.kill()
 
 
 @pytest.fixture(scope="module")
