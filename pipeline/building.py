@@ -35,7 +35,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Built:
-    """A network compiled with its tuned schedules, what was found out about it, and its session's log."""
+    """A network compiled with its tuned schedules, what was found out about it, and its session's log.
+
+    `kernels` are the times of its functions on a GPU.
+    """
 
     candidate: Candidate
     compiled: tuning.Compiled
@@ -43,6 +46,7 @@ class Built:
     untuned_ms: float
     verification: Verification
     log: Path
+    kernels: tuple[tuning.KernelTime, ...] = ()
 
     @property
     def library(self) -> tuning.Library:
@@ -92,12 +96,17 @@ class Builder:
         self.progress.stage(f"Tuning {what}")
         tuned, log = tune_module(module, name, target, self.place.session, self.how, self.seed, self.progress)
         self.progress.stage(f"Compiling and verifying {what}")
-        compiled = tuning.compile_module(module, target, self.how.records)
+        on_gpu = target.gpu is not None
+        compiled = tuning.compile_module(module, target, self.how.records, functions_alone=on_gpu)
         outputs = self.place.run(_library(compiled), self.inputs)
         check = verify(
             f"tuned library of the {name} network", candidate.against, candidate.reference, outputs
         )
-        return Built(candidate, compiled, tuned, untuned_ms, check, log)
+        kernels: list[tuning.KernelTime] = []
+        if on_gpu:
+            self.progress.stage(f"Timing the kernels of {what}")
+            kernels = tuning.kernel_times(self.place.session, target, compiled)
+        return Built(candidate, compiled, tuned, untuned_ms, check, log, tuple(kernels))
 
     def _time(self, compiled: tuning.Compiled) -> float:
         times = self.place.measure({"untuned": _library(compiled)}, self.inputs, UNTUNED_RUNS)

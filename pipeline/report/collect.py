@@ -21,6 +21,7 @@ from pipeline.report.model import (
     Compared,
     Device,
     GpuNeeds,
+    Kernel,
     Latency,
     Memory,
     Merge,
@@ -91,6 +92,7 @@ def collect(
         refusals=_refusals(merged.plan),
         totals=_compared(Totals, _totals, both),
         launches=_compared(NonNegativeInt, _launches, both),
+        kernels=None if target.gpu is None else _compared(tuple[Kernel, ...], _kernels, both),
         accuracy=Accuracy() if retraining is None else accuracy_of(retraining),
         latency_ms=latency,
         speedup=speedup,
@@ -165,6 +167,18 @@ def _totals(built: Built) -> Totals:
 
 def _launches(built: Built) -> int:
     return built.compiled.launches
+
+
+def _kernels(built: Built) -> tuple[Kernel, ...]:
+    return tuple(
+        Kernel(
+            name=each.function.name,
+            calls=each.function.calls,
+            launches=each.function.launches,
+            microseconds=each.inference_us,
+        )
+        for each in built.kernels
+    )
 
 
 def _latency(times: tuning.Latency, built: Built) -> Latency:

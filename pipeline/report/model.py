@@ -214,6 +214,18 @@ class Latency(Record):
         return self
 
 
+class Kernel(Record):
+    """A function of a network on a GPU, timed alone on random input.
+
+    `calls` and `launches` are those of one inference, `microseconds` the time of all its calls.
+    """
+
+    name: Name
+    calls: PositiveInt
+    launches: NonNegativeInt
+    microseconds: PositiveFloat
+
+
 class Memory(Record):
     """Bytes: planned for intermediate results, of the compiled library, of the weights."""
 
@@ -293,7 +305,8 @@ class HandedOver(Record):
 class Report(HandedOver):
     """All of report.json.
 
-    `launches` counts the kernels that one inference launches, or the functions that it calls on a processor.
+    `launches` counts the kernels that one inference launches, or the functions that it calls on a
+    processor. `kernels` are those of a GPU, the one that takes most of an inference first.
 
     Raises
     ------
@@ -310,6 +323,7 @@ class Report(HandedOver):
     refusals: tuple[Refusal, ...]
     totals: Compared[Totals]
     launches: Compared[NonNegativeInt] | None = None
+    kernels: Compared[tuple[Kernel, ...]] | None = None
     accuracy: Accuracy = Accuracy()
     latency_ms: Compared[Latency]
     speedup: PositiveFloat | None
@@ -338,7 +352,7 @@ def speedup_of(latency: Compared[Latency], device: Device) -> tuple[float | None
     Parameters
     ----------
     latency : Compared[Latency]
-        Milliseconds, both networks measured alternately in one session.
+        Milliseconds, both networks measured alternately in one run.
     device : Device
         What they were measured on.
 
@@ -357,6 +371,6 @@ def speedup_of(latency: Compared[Latency], device: Device) -> tuple[float | None
     )
     threads = "" if device.threads is None else f" with {device.threads} threads"
     return original.median / merged.median, (
-        f"merged against original, medians measured alternately in one session on {device.measured_on}"
+        f"merged against original, medians measured alternately in one run on {device.measured_on}"
         f"{threads}, tuned with {trials}"
     )

@@ -53,6 +53,7 @@ def tables(report: Report) -> tuple[Table, ...]:
         _refusals(report),
         _verification(report),
         _tuning(report),
+        *_kernels(report),
         _facts(report),
     )
 
@@ -307,6 +308,33 @@ def _tuning(report: Report) -> Table:
         note=f"Trials were measured on {measured_on(report.device)}.",
         numbers=frozenset({1, 2}),
     )
+
+
+def _kernels(report: Report) -> Iterator[Table]:
+    """A table for each network whose kernels were timed."""
+    if report.kernels is None:
+        return
+    for network in ("original", "merged"):
+        kernels = getattr(report.kernels, network)
+        total = sum(each.microseconds for each in kernels)
+        yield Table(
+            title=f"Kernels of the {network} network",
+            header=("function", "calls", "launches", "time", "share"),
+            rows=tuple(
+                (
+                    each.name,
+                    str(each.calls),
+                    str(each.launches),
+                    f"{_three_digits(each.microseconds)} us",
+                    f"{100 * each.microseconds / total:.1f} %",
+                )
+                for each in kernels
+            ),
+            note=f"Times of all calls in one inference, each function alone on random input, measured on "
+            f"{measured_on(report.device)}.",
+            numbers=frozenset({1, 2, 3, 4}),
+            empty="None.",
+        )
 
 
 def _list(names: Iterable[str]) -> str:

@@ -243,6 +243,16 @@ def test_a_phone_s_gpu_on_pocl_is_labelled_and_never_chosen(
     assert (cpu.target.device_type, gpu.target.device_type) == ("cpu", "opencl")
     for report in (cpu, gpu):
         assert 0 < report.launches.merged < report.launches.original
+        assert (report.kernels is None) == (report is cpu)
+    for network in ("original", "merged"):
+        kernels = getattr(gpu.kernels, network)
+        assert sum(each.launches for each in kernels) == getattr(gpu.launches, network)
+        assert [each.microseconds for each in kernels] == sorted(
+            (each.microseconds for each in kernels), reverse=True
+        )
+        assert f"Kernels of the {network} network" in (
+            (out / "mali-g76-on-host" / "report.html").read_text("utf-8")
+        )
     assert "Kernels launched" in (out / "mali-g76-on-host" / "report.md").read_text("utf-8")
     bundle = read_bundle(out / "mali-g76-on-host" / "original")
     session = onnxruntime.InferenceSession(small_onnx.read_bytes())

@@ -88,7 +88,7 @@ def test_latency_is_ordered():
 
 def test_speedup_says_what_it_compares(report: m.Report):
     assert report.speedup == 2.5
-    assert "alternately in one session on Test CPU, Linux x86_64 with 2 threads" in report.speedup_note
+    assert "alternately in one run on Test CPU, Linux x86_64 with 2 threads" in report.speedup_note
     assert "64 trials each" in report.speedup_note
 
 

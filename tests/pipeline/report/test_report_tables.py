@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.report import tables as t
-from pipeline.report.model import Accuracy, Report
+from pipeline.report.model import Accuracy, Compared, Kernel, Report
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,19 @@ def test_comparison_says_what_it_was_measured_on(report: Report):
     comparison = t.tables(report)[0]
     assert comparison.rows[0] == ("Latency, median", "20 ms", "8 ms", "-60 %")
     assert "Test CPU, Linux x86_64, 2 threads" in comparison.note
+
+
+def test_kernels_with_their_share_before_and_after(facts: dict):
+    kernels = tuple(
+        Kernel(name=name, calls=calls, launches=2 * calls, microseconds=time)
+        for name, calls, time in (("conv2d", 3, 150.0), ("pool", 1, 50.0))
+    )
+    both = Compared[tuple[Kernel, ...]](original=kernels, merged=kernels[:1])
+    before, after = t.tables(Report(**facts | {"kernels": both}))[-3:-1]
+    assert before.title == "Kernels of the original network"
+    assert before.rows == (("conv2d", "3", "6", "150 us", "75.0 %"), ("pool", "1", "2", "50 us", "25.0 %"))
+    assert after.rows == (("conv2d", "3", "6", "150 us", "100.0 %"),)
+    assert "Test CPU" in after.note
 
 
 def test_emulated_times_are_labelled_and_not_compared(emulated: Report):
