@@ -50,8 +50,8 @@ def test_layers_with_weights_are_float16_and_delicate_ones_are_not(from_torch) -
     found = types_of_kinds(ToFloat16()(case.module))
     half, single = ("conv2d", "conv2d_transpose", "relu", "concat", "avg_pool2d"), ("silu", "mean", "softmax")
     assert {kind: found[kind] for kind in (*half, *single, "lrn", "matmul")} == {
-        **dict.fromkeys(half, {HALF}),
-        **dict.fromkeys((*single, "lrn", "matmul"), {SINGLE}),
+        **{kind: {HALF} for kind in half},
+        **{kind: {SINGLE} for kind in (*single, "lrn", "matmul")},
     }
 
 
