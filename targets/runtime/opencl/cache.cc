@@ -28,15 +28,6 @@ struct File {
   time_t used;
 };
 
-/*! \brief Return the folder, or nothing if there is to be no cache. */
-std::string Folder() {
-  if (const char* given = std::getenv(kVariable)) return std::strcmp(given, "off") == 0 ? "" : given;
-  const char* caches = std::getenv("XDG_CACHE_HOME");
-  if (caches && *caches == '/') return std::string(caches) + "/deeprebirth/opencl";
-  const char* home = std::getenv("HOME");
-  return home && *home == '/' ? std::string(home) + "/.cache/deeprebirth/opencl" : "";
-}
-
 /*! \brief Make a folder and those it lies in, for this user alone. */
 bool MakeFolder(const std::string& folder) {
   for (size_t end = folder.find('/', 1); end != std::string::npos; end = folder.find('/', end + 1)) {
@@ -109,10 +100,16 @@ void MakeRoom(const std::string& folder) {
 
 }  // namespace
 
-bool IsCacheUsed() { return !Folder().empty(); }
+std::string CacheFolder(bool only_given) {
+  if (const char* given = std::getenv(kVariable)) return std::strcmp(given, "off") == 0 ? "" : given;
+  if (only_given) return "";
+  const char* caches = std::getenv("XDG_CACHE_HOME");
+  if (caches && *caches == '/') return std::string(caches) + "/deeprebirth/opencl";
+  const char* home = std::getenv("HOME");
+  return home && *home == '/' ? std::string(home) + "/.cache/deeprebirth/opencl" : "";
+}
 
-std::string ReadCached(const std::string& key) {
-  std::string folder = Folder();
+std::string ReadCached(const std::string& folder, const std::string& key) {
   if (folder.empty()) return "";
   std::string path = PathOf(folder, key), whole = Contents(path);
   size_t start = whole.find(key);
@@ -123,8 +120,7 @@ std::string ReadCached(const std::string& key) {
   return binary;
 }
 
-void WriteCached(const std::string& key, const std::string& binary) {
-  std::string folder = Folder();
+void WriteCached(const std::string& folder, const std::string& key, const std::string& binary) {
   if (binary.empty() || folder.empty() || !MakeFolder(folder)) return;
   std::string path = PathOf(folder, key), unfinished = path + "." + std::to_string(getpid());
   if (!WriteWhole(unfinished, Heading(key, binary), binary) || std::rename(unfinished.c_str(), path.c_str()) != 0) {

@@ -82,17 +82,22 @@ std::string Binary(cl_program program) {
   return binary;
 }
 
+/*! \brief Tell whether a driver keeps programs on disk by itself. PoCL does; asked for a binary, it would build all of
+ *  a program's kernels at once, 0.2 s each. */
+bool KeepsPrograms(const Facts& facts) { return facts.version.find("PoCL") != std::string::npos; }
+
 }  // namespace
 
 cl_program MakeProgram(Device* device, const std::string& source, const std::string& wanted) {
+  std::string folder = CacheFolder(KeepsPrograms(device->facts()));
   std::string options = Options(), key = Key(device->facts(), options, source);
-  if (cl_program program = FromBinary(device, ReadCached(key), options)) {
+  if (cl_program program = FromBinary(device, ReadCached(folder, key), options)) {
     ++cached;
     return program;
   }
   cl_program program = FromSource(device, source, options, wanted);
   ++built;
-  if (IsCacheUsed()) WriteCached(key, Binary(program));
+  if (!folder.empty()) WriteCached(folder, key, Binary(program));
   return program;
 }
 

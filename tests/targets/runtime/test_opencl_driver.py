@@ -18,6 +18,7 @@ INCLUDES = """
 #define CL_TARGET_OPENCL_VERSION 120
 #include <CL/cl.h>
 #include <dlfcn.h>
+#include <string.h>
 """
 FULL = """
 cl_mem clCreateBuffer(cl_context c, cl_mem_flags f, size_t s, void* p, cl_int* code) {
@@ -45,6 +46,15 @@ cl_int clGetPlatformIDs(cl_uint size, cl_platform_id* ids, cl_uint* count) {
 NO_TIMES = """
 cl_int clGetEventProfilingInfo(cl_event e, cl_profiling_info what, size_t size, void* value, size_t* told) {
   return CL_PROFILING_INFO_NOT_AVAILABLE;
+}
+"""
+OTHER_NAME = """
+cl_int clGetDeviceInfo(cl_device_id id, cl_device_info what, size_t size, void* value, size_t* told) {
+  cl_int (*real)(cl_device_id, cl_device_info, size_t, void*, size_t*) = dlsym(RTLD_NEXT, "clGetDeviceInfo");
+  cl_int code = real(id, what, size, value, told);
+  char* name = what == CL_DEVICE_VERSION && value ? strstr(value, "PoCL") : NULL;
+  if (name) memcpy(name, "Mali", 4);
+  return code;
 }
 """
 BEGIN = """
@@ -146,3 +156,17 @@ print(json.dumps([time]))
 """
     (seconds,) = run(NO_TIMES, code)
     assert 0 < seconds < 60
+
+
+def test_programs_are_kept_in_the_users_folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("DEEPREBIRTH_OPENCL_CACHE")
+    code = """
+doubling["doubling"](tvm.runtime.tensor(values, tvm.opencl(0)), 1, 64)
+counts = json.loads(tvm.get_global_func("deeprebirth.opencl.counts")())
+print(json.dumps([counts["programs_built"], counts["programs_cached"]]))
+"""
+    home = {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": ""}
+    assert [run(OTHER_NAME, code, **home), run(OTHER_NAME, code, **home)] == [[1, 0], [0, 1]]
+    assert len(list((tmp_path / "home/.cache/deeprebirth/opencl").iterdir())) == 1
+    run(OTHER_NAME, code, **home | {"XDG_CACHE_HOME": str(tmp_path / "xdg")})
+    assert len(list((tmp_path / "xdg/deeprebirth/opencl").iterdir())) == 1
