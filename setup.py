@@ -37,7 +37,8 @@ setup(
             include_dirs=parts_of("tvm", "include") + parts_of("tvm_ffi", "include"),
             library_dirs=parts_of("tvm", "lib") + parts_of("tvm_ffi", "lib"),
             libraries=["tvm_runtime", "tvm_ffi", "dl"],
-            extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden"],
+            extra_compile_args=["-std=c++17", "-O2", "-g0", "-fvisibility=hidden"],
+            extra_link_args=["-Wl,-s"],
             optional=True,
         )
     ],

@@ -14,7 +14,9 @@ std::vector<std::string> DeviceFiles() {
   std::vector<std::string> files;
   for (const char* pattern : kDeviceFiles) {
     glob_t found;
-    if (glob(pattern, 0, nullptr, &found) == 0) files.insert(files.end(), found.gl_pathv, found.gl_pathv + found.gl_pathc);
+    if (glob(pattern, 0, nullptr, &found) == 0) {
+      files.insert(files.end(), found.gl_pathv, found.gl_pathv + found.gl_pathc);
+    }
     globfree(&found);
   }
   return files;

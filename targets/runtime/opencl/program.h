@@ -14,7 +14,7 @@ struct ProgramsMade {
   int64_t built, cached;
 };
 
-/*! \brief Build a program; `wanted` is the kernel that is needed of it, for the error that holds the build log's end. */
+/*! \brief Make a program; `wanted` is the kernel that is needed of it, for the error, which holds the log's end. */
 cl_program MakeProgram(Device* device, const std::string& source, const std::string& wanted);
 
 ProgramsMade Made();
