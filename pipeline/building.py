@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tvm
 
 import tuning
+from pipeline.candidate import Candidate
 from pipeline.console import Progress
 from pipeline.place import Place
 from pipeline.report.model import Compared, Verification
@@ -18,19 +18,6 @@ from pipeline.verification import verify
 from relay_passes import inline_composites
 
 UNTUNED_RUNS = 3
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One of the two networks on its way, and the outputs that it has to compute for the golden inputs.
-
-    `name` is `original` or `merged`; `against` says in words where the reference comes from.
-    """
-
-    name: str
-    module: tvm.IRModule
-    reference: dict[str, np.ndarray]
-    against: str
 
 
 @dataclass(frozen=True)
@@ -100,7 +87,11 @@ class Builder:
         compiled = tuning.compile_module(module, target, self.how.records, functions_alone=on_gpu)
         outputs = self.place.run(_library(compiled), self.inputs)
         check = verify(
-            f"tuned library of the {name} network", candidate.against, candidate.reference, outputs
+            f"tuned library of the {name} network",
+            candidate.against,
+            candidate.reference,
+            outputs,
+            candidate.tolerances,
         )
         kernels: list[tuning.KernelTime] = []
         if on_gpu:

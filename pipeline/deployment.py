@@ -11,42 +11,38 @@ targets' reports says which to ship.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pipeline.alternating import measure_alternately
-from pipeline.building import Builder, Built, Candidate
-from pipeline.bundle import MeasuredAccuracy, verify_bundle, verify_bundle_elsewhere, write_bundle
+from pipeline.building import Builder
+from pipeline.candidate import MERGED, ORIGINAL, candidates_of
 from pipeline.console import Progress
-from pipeline.data import Preprocessing
+from pipeline.data import find_metric, open_data
 from pipeline.errors import UserError
 from pipeline.files import check_replaceable, check_writable, fresh_directory
 from pipeline.importer import load_network
-from pipeline.merging import EXACT_MERGES, MergedNetwork, MergeRequest, merge_verified, original_in
+from pipeline.made import Made
+from pipeline.merging import EXACT_MERGES, MergeRequest, merge_verified
 from pipeline.merging.retrained import retrained_network
 from pipeline.network import Network
 from pipeline.place import Place
+from pipeline.precision import DTYPES, FLOAT16, FLOAT32, Validation, check_supported, open_validation
+from pipeline.precision.candidates import in_float16
 from pipeline.report.collect import collect
 from pipeline.report.comparison_model import Comparison, compared
 from pipeline.report.comparison_pages import write_comparison
-from pipeline.report.model import FOR_TIMING_ONLY, Accuracy, Compared, Report
-from pipeline.report.render import PAGES, write_report
+from pipeline.report.model import Report
+from pipeline.report.render import PAGES
 from pipeline.retraining.records import Retraining
 from pipeline.retraining.result import Retrained, read_result
 from pipeline.retraining.settings import Settings
 from pipeline.tuner import Tuning
-from pipeline.verification import tolerance_for
-from relay_passes import reborn_layers
 from targets import TargetInfo
-from targets.info import OWN_CPU
-from tuning import Library
-
-ORIGINAL, MERGED = "original", "merged"
 
 
 @dataclass(frozen=True)
@@ -103,6 +99,8 @@ def deploy(
     request: MergeRequest = EXACT_MERGES,
     retrained: str | os.PathLike[str] | None = None,
     training: Training | None = None,
+    dtype: str = FLOAT32,
+    validation: Any = None,
     tuning: Tuning = Tuning(),  # noqa: B008
     seed: int = 0,
     progress: Progress | None = None,
@@ -129,6 +127,11 @@ def deploy(
         alone.
     training : Training, optional
         Retrain first, in the directory `<out>.retraining`; a retraining that was broken off there goes on.
+    dtype : str
+        `float16` lets layers with weights hold and compute float16, where the target's processor does.
+    validation : str, path or torch.utils.data.Dataset, optional
+        What the accuracy in float16 is measured on, by its top-1; by default the validation data and the
+        metric of `training`. Without either it is not measured, and outputs for random inputs are compared.
     tuning : Tuning
         How long each of the two networks is tuned, and on which devices.
     seed : int
@@ -154,6 +157,12 @@ def deploy(
     if retrained is not None and training is not None:
         raise UserError("a retraining is either read or made: give --retrained or --data, not both")
     infos = tuning.all_checked(targets or (target,))
+    if dtype not in DTYPES:
+        raise UserError(f"there is no dtype {dtype}: choose {' or '.join(DTYPES)}")
+    if dtype == FLOAT32 and validation is not None:
+        raise UserError("--validation has no use here: it is for --data, or for --dtype float16")
+    for info in infos if dtype == FLOAT16 else ():
+        check_supported(info)
     folders, several = _folders(infos), len(infos) > 1
     out = Path(out)
     check_writable(out)
@@ -166,8 +175,12 @@ def deploy(
             result = _retrain(model, example_inputs, input_shapes, request, training, out, shown)
         shown.stage("Merging" if result is None else "Reading the retrained network")
         merged = merge_verified(network, request) if result is None else retrained_network(result, network)
-        candidates = _candidates(network, merged)
+        candidates = candidates_of(network, merged)
         record = None if result is None else result.record
+        if dtype == FLOAT16:
+            shown.stage("Converting both to float16, and measuring what it costs")
+            samples = _validation(network, training, validation, record, seed)
+            candidates = in_float16(candidates, network, samples, seed)
         places = []
         for info in infos:
             tuning.join(info, shown.say)
@@ -182,36 +195,11 @@ def deploy(
         shown.stage("Measuring all in turns" if several else "Measuring both alternately")
         times = measure_alternately(places, built, inputs)
         made = [
-            Made(network, place, both, collect(network, place, merged, both, each, record), record)
+            Made(network, place, both, collect(network, place, merged, both, each, record), record, tuning)
             for place, both, each in zip(places, built, times, strict=True)
         ]
         shown.stage("Writing and verifying the bundles")
-        return _hand_over(out, folders, made, tuning)
-
-
-@dataclass(frozen=True)
-class Made:
-    """All that was made and measured for one target."""
-
-    network: Network
-    place: Place
-    built: Compared[Built]
-    report: Report
-    record: Retraining | None
-
-    def deployment(self, directory: Path) -> Deployment:
-        """Return what is handed over, once it is there."""
-        return Deployment(self.report, directory, (self.built.original.log, self.built.merged.log))
-
-    def write(self, directory: Path, verify: Callable[[Path], float]) -> None:
-        """Write both bundles, each of which has to verify, and the report."""
-        accuracy = self.report.accuracy
-        preprocessing = None if self.record is None else self.record.preprocessing
-        for each, value in ((self.built.original, accuracy.before), (self.built.merged, accuracy.after)):
-            bundle = directory / each.candidate.name
-            _write_bundle(bundle, self.report, self.network, each, preprocessing, _measured(accuracy, value))
-            verify(bundle)
-        write_report(self.report, directory)
+        return _hand_over(out, folders, made)
 
 
 def _retrain(
@@ -239,28 +227,44 @@ def _retrain(
     )
 
 
-def _candidates(network: Network, merged: MergedNetwork) -> Compared[Candidate]:
-    original = Candidate(ORIGINAL, network.module, network.golden.outputs, original_in(network))
-    return Compared[Any](
-        original=original, merged=Candidate(MERGED, merged.module, merged.reference, merged.against)
-    )
-
-
-def _hand_over(out: Path, folders: Sequence[str], made: Sequence[Made], tuning: Tuning) -> Deployment:
+def _hand_over(out: Path, folders: Sequence[str], made: Sequence[Made]) -> Deployment:
     """Write everything; it takes its place only if all bundles verify."""
     if len(made) == 1:
         (only,) = made
         with fresh_directory(out) as directory:
-            only.write(directory, _verifier(only.place, tuning))
-        return only.deployment(out)
+            only.write(directory)
+        return Deployment(only.report, out, only.logs)
     comparison = compared(tuple(each.report for each in made), tuple(folders))
     with fresh_directory(out) as directory:
         for each, folder in zip(made, folders, strict=True):
             (directory / folder).mkdir()
-            each.write(directory / folder, _verifier(each.place, tuning))
+            each.write(directory / folder)
         write_comparison(comparison, directory)
-    parts = tuple(each.deployment(out / folder) for each, folder in zip(made, folders, strict=True))
+    parts = tuple(
+        Deployment(each.report, out / folder, each.logs) for each, folder in zip(made, folders, strict=True)
+    )
     return Deployment(comparison, out, tuple(chain.from_iterable(each.logs for each in parts)), parts)
+
+
+def _validation(
+    network: Network, training: Training | None, given: Any, record: Retraining | None, seed: int
+) -> Validation | None:
+    """Open what float16 is measured on: the data given, or that of the retraining."""
+    if given is not None:
+        kept = None if record is None else record.preprocessing
+        metric = "top-1" if record is None else record.metric
+        return open_validation(given, network, metric=metric, preprocessing=kept, seed=seed)
+    if training is None:
+        return None
+    opened = open_data(
+        training.data,
+        training.validation,
+        network,
+        preprocessing=training.preprocessing,
+        classes=training.classes,
+        seed=seed,
+    )
+    return Validation(opened.validation, find_metric(training.metric))
 
 
 def _folders(infos: Sequence[TargetInfo]) -> list[str]:
@@ -269,51 +273,3 @@ def _folders(infos: Sequence[TargetInfo]) -> list[str]:
     if len(set(folders)) < len(folders):
         raise UserError("results of two of the targets would lie in the same folder: rename one of them")
     return folders
-
-
-def _measured(accuracy: Accuracy, value: float | None) -> MeasuredAccuracy | None:
-    if not accuracy.measured:
-        return None
-    return MeasuredAccuracy(metric=accuracy.metric, value=value, data=accuracy.validation)
-
-
-def _verifier(place: Place, tuning: Tuning) -> Callable[[Path], float]:
-    """Return what runs a bundle once more: in a fresh process here, or on the device it is for."""
-    gpu = place.target.gpu is not None
-    if place.target.cpu == OWN_CPU and not (gpu and tuning.tracker is not None):
-        return partial(verify_bundle, opencl_device=tuning.device)
-
-    def run(library: Path, weights: Path, inputs: list[Any]) -> list[Any]:
-        return place.run(Library(library, weights), inputs)
-
-    return partial(verify_bundle_elsewhere, run=run)
-
-
-def _write_bundle(
-    directory: Path,
-    report: Report,
-    network: Network,
-    built: Built,
-    preprocessing: Preprocessing | None,
-    accuracy: MeasuredAccuracy | None,
-) -> None:
-    candidate = built.candidate
-    for_timing_only = bool(reborn_layers(candidate.module))
-    write_bundle(
-        directory,
-        name=network.name,
-        library=built.compiled.library,
-        weights=built.compiled.weights,
-        golden_inputs=network.golden.inputs,
-        golden_outputs=candidate.reference,
-        target=report.target,
-        versions=report.versions,
-        tuned_trials=built.trials,
-        records_applied=built.compiled.records_applied,
-        tolerance=max(map(tolerance_for, candidate.reference.values())),
-        verification=(built.verification,),
-        structure_only=for_timing_only,
-        notices=(FOR_TIMING_ONLY,) if for_timing_only else (),
-        preprocessing=preprocessing,
-        accuracy=accuracy,
-    )

@@ -29,7 +29,11 @@ def tolerance_for(reference: np.ndarray) -> float:
 
 
 def verify(
-    what: str, against: str, reference: Mapping[str, np.ndarray], outputs: Sequence[np.ndarray]
+    what: str,
+    against: str,
+    reference: Mapping[str, np.ndarray],
+    outputs: Sequence[np.ndarray],
+    tolerances: Mapping[str, float] | None = None,
 ) -> Verification:
     """Compare outputs with a reference and insist that they agree.
 
@@ -41,6 +45,8 @@ def verify(
         By the outputs' names, in order.
     outputs : sequence of numpy.ndarray
         In the same order.
+    tolerances : mapping of str to float, optional
+        The largest differences allowed, by the outputs' names; by default `tolerance_for` each.
 
     Returns
     -------
@@ -52,8 +58,9 @@ def verify(
     NotVerified
         An output differs by more than the tolerance, has another shape, or is not finite.
     """
+    allowed = tolerances or {name: tolerance_for(expected) for name, expected in reference.items()}
     checks = [
-        _compared(what, against, name, expected, output)
+        _compared(what, against, name, expected, output, allowed[name])
         for (name, expected), output in zip(reference.items(), outputs, strict=True)
     ]
     return worst(checks)
@@ -64,10 +71,11 @@ def worst(checks: Iterable[Verification]) -> Verification:
     return max(checks, key=lambda check: check.max_abs_diff / check.tolerance)
 
 
-def _compared(what: str, against: str, name: str, expected: np.ndarray, output: np.ndarray) -> Verification:
+def _compared(
+    what: str, against: str, name: str, expected: np.ndarray, output: np.ndarray, tolerance: float
+) -> Verification:
     if output.shape != expected.shape:
         raise NotVerified(f"{what}: output {name} has the shape {output.shape} instead of {expected.shape}")
-    tolerance = tolerance_for(expected)
     difference = float(np.max(np.abs(output.astype("float64") - expected), initial=0.0))
     if not difference <= tolerance:
         raise NotVerified(

@@ -67,6 +67,9 @@ def deploy(
     data: Annotated[
         str | None, typer.Option(help="Retrain first, on this data; see `deeprebirth retrain`.")
     ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="float32, or float16 where the target's processor computes in it.")
+    ] = "float32",
     validation: ValidationOption = None,
     metric: MetricOption = None,
     preprocessing: PreprocessingOption = None,
@@ -110,7 +113,8 @@ def deploy(
     if retrained is not None:
         _check_unused(merging, "--retrained takes the merges that were made then")
     if data is None:
-        _check_unused(samples | numbers, "it is for retraining, which needs --data")
+        alone = samples | ({"validation": None} if dtype == "float16" else {})
+        _check_unused(alone | numbers, "it is for retraining, which needs --data")
     deployment = run(
         model,
         out=out,
@@ -120,6 +124,8 @@ def deploy(
         request=merge_request(**merging, retraining=structure_only or data is not None),
         retrained=retrained,
         training=None if data is None else _training(data, samples, settings(**numbers, seed=seed)),
+        dtype=dtype,
+        validation=validation if data is None else None,
         tuning=tuning_of(
             trials, time_budget, tracker, key, device, threads, cc, database, merge_db, builders
         ),

@@ -26,6 +26,7 @@ from pipeline.report.model import (
     Memory,
     Merge,
     Model,
+    Precision,
     Refusal,
     Report,
     Target,
@@ -93,6 +94,7 @@ def collect(
         totals=_compared(Totals, _totals, both),
         launches=_compared(NonNegativeInt, _launches, both),
         kernels=None if target.gpu is None else _compared(tuple[Kernel, ...], _kernels, both),
+        precision=_precision(built),
         accuracy=Accuracy() if retraining is None else accuracy_of(retraining),
         latency_ms=latency,
         speedup=speedup,
@@ -179,6 +181,11 @@ def _kernels(built: Built) -> tuple[Kernel, ...]:
         )
         for each in built.kernels
     )
+
+
+def _precision(built: Compared[Built]) -> Compared[Precision] | None:
+    original, merged = built.original.candidate.precision, built.merged.candidate.precision
+    return None if original is None else Compared[Precision](original=original, merged=merged)
 
 
 def _latency(times: tuning.Latency, built: Built) -> Latency:

@@ -127,6 +127,22 @@ class Refusal(Record):
     detail: str = ""
 
 
+class Precision(Record):
+    """What the network lost by float16 layers, in words what they are, and on what that was measured.
+
+    `float32` and `float16` are the metric of the network before and after; without validation `data` the
+    metric is the share of random inputs whose largest output stays the largest.
+    """
+
+    dtype: Literal["float16"] = "float16"
+    note: str = Field(min_length=1)
+    metric: Name
+    samples: PositiveInt
+    float32: FiniteFloat
+    float16: FiniteFloat
+    data: Name | None = None
+
+
 class Totals(Record):
     """The size of a network: multiply-adds for one run, weights' elements, layers."""
 
@@ -325,6 +341,7 @@ class Report(HandedOver):
     launches: Compared[NonNegativeInt] | None = None
     kernels: Compared[tuple[Kernel, ...]] | None = None
     accuracy: Accuracy = Accuracy()
+    precision: Compared[Precision] | None = None
     latency_ms: Compared[Latency]
     speedup: PositiveFloat | None
     speedup_note: str = Field(min_length=1)

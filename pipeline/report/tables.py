@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.report.model import (
+    ACCURACY_NOT_MEASURED,
     Accuracy,
     AccuracyStep,
     Compared,
     Device,
     Merge,
+    Precision,
     Report,
     Samples,
     Target,
@@ -49,6 +51,7 @@ def tables(report: Report) -> tuple[Table, ...]:
     return (
         _comparison(report),
         *([accuracy_table(report.accuracy)] if report.accuracy.measured else []),
+        *([_precision(report.precision)] if report.precision is not None else []),
         _merges(report),
         _refusals(report),
         _verification(report),
@@ -81,6 +84,28 @@ def _accuracy_row(step: AccuracyStep) -> tuple[str, ...]:
     values = (metric_value(value) for value in (step.before, step.started, step.accuracy))
     result = "kept" if step.kept else f"undone: {step.reason}" if step.reason else "undone"
     return step.name, *values, f"{step.iterations:,}", duration(step.seconds), result
+
+
+def _precision(precision: Compared[Precision]) -> Table:
+    """Return what float16 costs each network."""
+    rows = (("original", precision.original), ("merged", precision.merged))
+    facts = precision.merged
+    on = (
+        f"{facts.samples:,} samples of {facts.data}"
+        if facts.data
+        else (
+            f"{facts.samples:,} random inputs whose largest output stays the largest; {ACCURACY_NOT_MEASURED}"
+        )
+    )
+    return Table(
+        title="Float16",
+        header=("network", "float32", "float16", "layers"),
+        rows=tuple(
+            (name, metric_value(each.float32), metric_value(each.float16), each.note) for name, each in rows
+        ),
+        note=f"{facts.metric} in torch, {on}.",
+        numbers=frozenset({1, 2}),
+    )
 
 
 def change_of(accuracy: Accuracy) -> str:

@@ -14,6 +14,15 @@ through a kernel (its reductions one after the other, and a few operations more)
 Random sums of 4,608 products in float32 differ by a twentieth of that, and one of which an average product
 is missing by fifty times as much. Integers have to be equal.
 
+In float16 that bound would let a missing product pass. There the input is -1, 0 and 1: products are, too, and
+sums of them are integers, which float16 holds exactly up to 2048. A random sum of n such products stays below
+4 sqrt(n) or so, far from that, and is the same in any order. What else a kernel does, a division or a root,
+rounds a few times: the largest difference may be
+
+    4 u    of the untuned output's largest magnitude,
+
+which is less than the 1 that a missing product makes, as long as that magnitude is below 512.
+
 An element that a kernel never writes keeps what was there, so the tuned one runs twice, on output arguments
 that were filled with huge numbers, positive first, then negative.
 """
@@ -27,7 +36,7 @@ import numpy as np
 
 from tuning.devices import tracker
 from tuning.devices.tracker import RpcConfig
-from tuning.measuring.kernel import WAIT_SECONDS, Broken, Job, Signature, run_kernel
+from tuning.measuring.kernel import WAIT_SECONDS, Broken, Job, Numbers, Signature, run_kernel
 from tuning.records.verdicts import Judgement, Verdict
 from tuning.worker import Call
 from tuning.workers import WorkerPool
@@ -40,6 +49,8 @@ _FACTOR = 16
 _OTHER_OPERATIONS = 16
 _MOST = 0.1
 _HOST = "cpu"
+_FEW_ROUNDINGS = 4
+_HALF_ROUNDOFF = 2.0**-11
 
 Outputs = list[list[np.ndarray]]
 
@@ -53,14 +64,14 @@ class Reference:
     signature : Signature
     seed : int
         Seed of its input.
-    positive : bool
-        Whether its input had no negative numbers.
+    numbers : Numbers
+        Its input.
     outputs : tuple of numpy.ndarray
     """
 
     signature: Signature
     seed: int
-    positive: bool
+    numbers: Numbers
     outputs: tuple[np.ndarray, ...]
 
 
@@ -100,21 +111,21 @@ class Comparer:
     def reference(self, library: Path, signature: Signature, seed: int = 0) -> Reference | Verdict:
         """Run the untuned kernel on the processor; the verdict says why there is nothing to compare with.
 
-        Its input is random in [-1, 1]. If the output is not finite then (a root, a logarithm), it is in
-        (0, 1] instead.
+        Its input is random in [-1, 1], or of -1, 0 and 1 where float16 is summed up. If the output is not
+        finite then (a root, a logarithm), it is in (0, 1] instead.
 
         Raises
         ------
         TuningError
             If the device is gone for good.
         """
-        for positive in (False, True):
-            outputs = self._run(library, _HOST, signature, seed, positive, fills=(1,))
+        for numbers in (usual_numbers(signature), Numbers.POSITIVE):
+            outputs = self._run(library, _HOST, signature, seed, numbers, fills=(1,))
             if isinstance(outputs, str):
                 return Verdict(Judgement.NOT_COMPARED, detail=f"the untuned function {outputs}")
             if isinstance(outputs, Broken):
                 return Verdict(Judgement.NOT_COMPARED, detail=f"the untuned function {self._words(outputs)}")
-            reference = Reference(signature, seed, positive, tuple(outputs[0]))
+            reference = Reference(signature, seed, numbers, tuple(outputs[0]))
             if all(np.isfinite(each).all() for each in reference.outputs):
                 break
         return reference
@@ -130,7 +141,7 @@ class Comparer:
         TuningError
             If the device is gone for good.
         """
-        given = reference.signature, reference.seed, reference.positive
+        given = reference.signature, reference.seed, reference.numbers
         outputs = self._run(library, self._device_type, *given, fills=(1, -1))
         if isinstance(outputs, str):
             return Verdict(Judgement.NOT_COMPARED, detail=f"the tuned function {outputs}")
@@ -156,11 +167,11 @@ class Comparer:
         device_type: str,
         signature: Signature,
         seed: int,
-        positive: bool,
+        numbers: Numbers,
         fills: tuple[int, ...],
     ) -> Outputs | Broken | str:
         """Run a kernel, again if something else may have broken it; a text says that it did not run."""
-        job = Job(self._config, device_type, self._seconds, library, signature, seed, positive, fills)
+        job = Job(self._config, device_type, self._seconds, library, signature, seed, numbers, fills)
         for _ in range(_ATTEMPTS):
             outputs = self._attempt(job)
             if isinstance(outputs, list) or (isinstance(outputs, Broken) and (outputs.late or outputs.crash)):
@@ -223,7 +234,7 @@ def judge(outputs: list[np.ndarray], reference: Reference) -> Verdict:
 
     What is not finite has to be the same in both: not a number, or the same infinity.
     """
-    tolerance = allowed(reference.signature)
+    tolerance = allowed(reference.signature, reference.numbers)
     difference = 0.0
     for given, expected in zip(outputs, reference.outputs, strict=True):
         finite = np.isfinite(expected)
@@ -238,8 +249,16 @@ def judge(outputs: list[np.ndarray], reference: Reference) -> Verdict:
     return Verdict(Judgement.RIGHT if right else Judgement.WRONG, difference, tolerance)
 
 
-def allowed(signature: Signature) -> float:
+def usual_numbers(signature: Signature) -> Numbers:
+    """Return what a kernel is run on: numbers whose sums are exact where float16 is summed up."""
+    is_half = signature.unit_roundoff >= _HALF_ROUNDOFF
+    return Numbers.WHOLE if is_half and signature.terms else Numbers.REAL
+
+
+def allowed(signature: Signature, numbers: Numbers = Numbers.REAL) -> float:
     """Return the difference allowed, relative to the largest magnitude of an output."""
+    if numbers is Numbers.WHOLE:
+        return _FEW_ROUNDINGS * signature.unit_roundoff
     longest = signature.terms + _OTHER_OPERATIONS
     return min(_MOST, _FACTOR * signature.unit_roundoff * math.sqrt(longest))
 

@@ -4,6 +4,7 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,14 @@ _INDICES = (0, 1)
 
 Arguments = tuple[tuple[str, tuple[int, ...]], ...]
 """Type and shape of each argument."""
+
+
+class Numbers(StrEnum):
+    """The real numbers that a kernel is run on; integers are small, and not negative where these are not."""
+
+    REAL = "in [-1, 1]"
+    POSITIVE = "in (0, 1]"
+    WHOLE = "-1, 0 and 1"
 
 
 @dataclass(frozen=True)
@@ -62,8 +71,8 @@ class Job:
     signature : Signature
     seed : int
         Seed of the input.
-    positive : bool
-        Whether the input is in (0, 1] instead of [-1, 1].
+    numbers : Numbers
+        The input.
     fills : tuple of int
         The kernel runs once for each, its outputs filled with huge numbers of this sign before.
     """
@@ -74,7 +83,7 @@ class Job:
     library: Path
     signature: Signature
     seed: int
-    positive: bool
+    numbers: Numbers
     fills: tuple[int, ...]
 
     @property
@@ -114,7 +123,7 @@ def run_kernel(job: Job) -> list[list[np.ndarray]] | Broken:
     try:
         remote.upload(str(job.library), name)
         kernel = remote.load_module(name)["main"]
-        values = random_arguments(job.signature.arguments, job.seed, job.positive)
+        values = random_arguments(job.signature.arguments, job.seed, job.numbers)
         arguments = [tvm.runtime.tensor(value, device) for value in values]
         outputs = []
         for sign in job.fills:
@@ -134,10 +143,10 @@ def arguments_of(function: tvm.tirx.PrimFunc) -> Arguments:
     return tuple((str(each.dtype), tuple(int(size) for size in each.shape)) for each in function.params)
 
 
-def random_arguments(wanted: Arguments, seed: int, positive: bool) -> list[np.ndarray]:
-    """Return arguments with random numbers: in [-1, 1] or (0, 1], and small integers that may be indices."""
+def random_arguments(wanted: Arguments, seed: int, numbers: Numbers) -> list[np.ndarray]:
+    """Return arguments with random numbers: these real ones, and small integers that may be indices."""
     generator = np.random.default_rng(seed)
-    return [_random(generator, dtype, shape, positive) for dtype, shape in wanted]
+    return [_random(generator, dtype, shape, numbers) for dtype, shape in wanted]
 
 
 def _call(
@@ -177,8 +186,13 @@ def _huge(dtype: str, sign: int) -> float | bool:
     return (limits.max if sign > 0 else limits.min) // 2
 
 
-def _random(generator: np.random.Generator, dtype: str, shape: tuple[int, ...], positive: bool) -> np.ndarray:
+def _random(
+    generator: np.random.Generator, dtype: str, shape: tuple[int, ...], numbers: Numbers
+) -> np.ndarray:
+    positive = numbers is Numbers.POSITIVE
     if dtype.startswith("float"):
+        if numbers is Numbers.WHOLE:
+            return generator.integers(-1, 1, shape, endpoint=True).astype(dtype)
         return (1 - generator.random(shape) * (1 if positive else 2)).astype(dtype)
     low, high = _SMALL_INTEGERS.get(dtype, _INDICES)
     return generator.integers(0 if positive else low, high, shape, endpoint=True).astype(dtype)

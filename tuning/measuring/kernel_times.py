@@ -14,7 +14,7 @@ from tuning.devices.tracker import RpcConfig
 from tuning.errors import TuningError
 from tuning.functions import NetworkFunction
 from tuning.measuring.evaluation import evaluate, timer
-from tuning.measuring.kernel import random_arguments
+from tuning.measuring.kernel import Numbers, random_arguments
 from tuning.measuring.limits import Limits
 from tuning.measuring.transfer import send
 from tuning.workers import call
@@ -101,7 +101,7 @@ def time_functions(
 
 
 def _seconds(module: tvm.runtime.Module, device: tvm.runtime.Device, function: NetworkFunction) -> float:
-    values = random_arguments(function.arguments, seed=0, positive=True)
+    values = random_arguments(function.arguments, seed=0, numbers=Numbers.POSITIVE)
     arguments = [tvm.runtime.tensor(value, device) for value in values]
     module[function.name](*arguments)
     device.sync()

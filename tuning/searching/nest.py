@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
 from tvm.ir import Expr, Range
 from tvm.s_tir import SBlock, Schedule
 from tvm.tirx import FloorDiv, IterVar, Var
@@ -33,6 +34,8 @@ class Nest:
         So many channels in a row share them.
     rows, columns : int or None
         Which of them counts rows and columns of outputs.
+    size : int
+        Bytes of a sum.
     """
 
     block: str
@@ -41,6 +44,7 @@ class Nest:
     group: int
     rows: int | None
     columns: int | None
+    size: int
 
     def extent(self, axis: int | None) -> int:
         """Return the extent of an axis; of none it is 1."""
@@ -75,7 +79,8 @@ def _nest(block: SBlock) -> Nest | None:
     others = [at for at, axis in enumerate(parallel) if at != channels and _extent(axis) > 1]
     rows, columns = [None, None, *others][-2:]
     extents = tuple(_extent(axis) for axis in parallel)
-    return Nest(str(block.name_hint), extents, channels, group, rows, columns)
+    size = np.dtype(str(block.writes[0].source.dtype)).itemsize
+    return Nest(str(block.name_hint), extents, channels, group, rows, columns, size)
 
 
 def _channels(block: SBlock, parallel: list[IterVar]) -> tuple[int | None, int]:

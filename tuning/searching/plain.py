@@ -60,7 +60,8 @@ def plain_schedules(module: IRModule, processor: Processor, most: int) -> list[S
     nest = find_nest(start)
     if nest is None:
         return []
-    made = (_schedule(module, nest, choice, processor) for choice in _choices(nest, processor))
+    choices = _choices(nest, processor.of_size(nest.size))
+    made = (_schedule(module, nest, choice, processor) for choice in choices)
     return [schedule for schedule in made if schedule is not None][:most]
 
 

@@ -4,7 +4,7 @@ A target names a processor; LLVM knows its features, and a feature says how wide
 registers hold them. The widest row that the processor has wins.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tvm
 
@@ -18,7 +18,7 @@ class Processor:
     Attributes
     ----------
     lanes : int
-        32-bit floats in a vector.
+        Elements of a vector: 32-bit floats, unless `of_size` says otherwise.
     registers : int
         Vector registers of a core.
     cores : int
@@ -28,6 +28,10 @@ class Processor:
     lanes: int
     registers: int
     cores: int
+
+    def of_size(self, size: int) -> "Processor":
+        """Return the same processor, whose vectors hold elements of so many bytes instead of floats."""
+        return replace(self, lanes=self.lanes * _FLOAT_BYTES // size)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from tvm.script import tirx as T
 
 import targets
 import tuning
-from tuning.measuring.compare import Comparer, Reference, allowed, compare, judge
-from tuning.measuring.kernel import Signature, random_arguments
+from tuning.measuring.compare import Comparer, Reference, allowed, compare, judge, usual_numbers
+from tuning.measuring.kernel import Numbers, Signature, random_arguments
 from tuning.records.verdicts import Judgement, Verdict
 
 ROUNDOFF = 2.0**-24
@@ -123,7 +123,7 @@ def test_the_same_numbers_in_another_order_are_right(comparer: Comparer, build: 
 
 def test_the_reference_is_what_numpy_computes(comparer: Comparer, build: Build) -> None:
     reference = comparer.reference(build(doubling), ELEMENTWISE, seed=3)
-    values, _ = random_arguments(ELEMENTWISE.arguments, 3, positive=False)
+    values, _ = random_arguments(ELEMENTWISE.arguments, 3, Numbers.REAL)
     np.testing.assert_array_equal(reference.outputs[0], 2 * values)
     assert -1 <= values.min() < -0.9 < 0.9 < values.max() <= 1
 
@@ -147,7 +147,7 @@ def test_what_is_not_finite_is_wrong(comparer: Comparer, build: Build) -> None:
 
 def test_roots_are_compared_on_positive_numbers(comparer: Comparer, build: Build) -> None:
     reference = comparer.reference(build(roots), ELEMENTWISE)
-    assert reference.positive
+    assert reference.numbers is Numbers.POSITIVE
     assert np.isfinite(reference.outputs[0]).all()
     assert comparer.compare(build(roots), reference).judgement is Judgement.RIGHT
     assert comparer.compare(build(doubling), reference).judgement is Judgement.WRONG
@@ -196,7 +196,7 @@ def products(terms: int, dtype: str, seed: int) -> tuple[Signature, np.ndarray, 
 @given(terms=st.integers(1, 5000), dtype=st.sampled_from(["float16", "float32", "float64"]))
 def test_rounding_is_let_pass(terms: int, dtype: str) -> None:
     signature, whole, joined = products(terms, dtype, seed=terms)
-    verdict = judge([joined], Reference(signature, 0, False, (whole,)))
+    verdict = judge([joined], Reference(signature, 0, Numbers.REAL, (whole,)))
     assert verdict.judgement is Judgement.RIGHT
     assert verdict.difference < allowed(signature) / 4
 
@@ -206,14 +206,58 @@ def test_rounding_is_let_pass(terms: int, dtype: str) -> None:
 def test_a_missing_product_is_found(terms: int, dtype: str) -> None:
     signature, whole, joined = products(terms, dtype, seed=terms)
     joined[3, 3] -= np.asarray(0.25, dtype)
-    verdict = judge([joined], Reference(signature, 0, False, (whole,)))
+    verdict = judge([joined], Reference(signature, 0, Numbers.REAL, (whole,)))
     assert verdict.judgement is Judgement.WRONG
     assert verdict.difference > 10 * allowed(signature)
 
 
+def half_products(terms: int, seed: int) -> tuple[Signature, np.ndarray, np.ndarray, np.ndarray]:
+    """The same in float16 as kernels are compared in it, and the last product of each sum."""
+    arguments = (("float16", (24, terms)), ("float16", (terms, 24)), ("float16", (24, 24)))
+    signature = Signature(arguments, (2,), terms, 2.0**-11)
+    a, b, _ = random_arguments(arguments, seed, usual_numbers(signature))
+    each = a.T[:, :, None] * b[:, None, :]
+    whole = np.add.accumulate(each, axis=0, dtype="float16")[-1]
+    parts = [np.add.accumulate(part, axis=0, dtype="float16")[-1] for part in np.array_split(each, 8)]
+    joined = np.add.accumulate(np.stack(parts), axis=0, dtype="float16")[-1]
+    return signature, whole, joined, each[-1]
+
+
+@settings(deadline=None, max_examples=20)
+@given(terms=st.integers(8, 10_000))
+def test_float16_sums_are_equal_in_any_order(terms: int) -> None:
+    signature, whole, joined, _ = half_products(terms, seed=terms)
+    verdict = judge([joined], Reference(signature, 0, Numbers.WHOLE, (whole,)))
+    assert (verdict.judgement, verdict.difference) == (Judgement.RIGHT, 0.0)
+
+
+@settings(deadline=None, max_examples=20)
+@given(terms=st.integers(8, 10_000))
+def test_a_product_missing_in_a_float16_sum_is_found(terms: int) -> None:
+    signature, whole, joined, last = half_products(terms, seed=terms)
+    verdict = judge([joined - last], Reference(signature, 0, Numbers.WHOLE, (whole,)))
+    assert verdict.judgement is Judgement.WRONG
+    one = joined.copy()
+    one[3, 3] += 1
+    assert judge([one], Reference(signature, 0, Numbers.WHOLE, (whole,))).judgement is Judgement.WRONG
+
+
+def test_a_few_roundings_behind_a_float16_sum_are_let_pass() -> None:
+    signature, whole, _, _ = half_products(576, seed=0)
+    share = np.float16(1) / np.float16(9)
+    expected, given = whole / np.float16(9), whole * share
+    assert (expected != given).any()
+    assert judge([given], Reference(signature, 0, Numbers.WHOLE, (expected,))).judgement is Judgement.RIGHT
+
+
+@pytest.mark.parametrize(("terms", "roundoff"), [(0, 2.0**-11), (4608, ROUNDOFF)])
+def test_whole_numbers_are_for_float16_sums_alone(terms: int, roundoff: float) -> None:
+    assert usual_numbers(Signature((), (), terms, roundoff)) is Numbers.REAL
+
+
 def reference_of(expected: np.ndarray, roundoff: float = ROUNDOFF) -> Reference:
     signature = Signature(((str(expected.dtype), expected.shape),), (0,), 0, roundoff)
-    return Reference(signature, 0, False, (expected,))
+    return Reference(signature, 0, Numbers.REAL, (expected,))
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from tuning.measuring.kernel import random_arguments
+from tuning.measuring.kernel import Numbers, random_arguments
 
 TYPES = ["float16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool"]
 
 
-def of(dtype: str, positive: bool = False, seed: int = 0) -> np.ndarray:
-    (values,) = random_arguments(((dtype, (64,)),), seed, positive)
+def of(dtype: str, numbers: Numbers = Numbers.REAL, seed: int = 0) -> np.ndarray:
+    (values,) = random_arguments(((dtype, (64,)),), seed, numbers)
     return values
 
 
@@ -29,8 +29,13 @@ def test_integers_may_be_indices(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_positive_numbers_are_above_zero(dtype: str) -> None:
     assert of(dtype).min() < -0.5
-    assert of(dtype, positive=True).min() > 0
-    assert of(dtype, positive=True).max() <= 1
+    assert of(dtype, Numbers.POSITIVE).min() > 0
+    assert of(dtype, Numbers.POSITIVE).max() <= 1
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_whole_numbers_are_three(dtype: str) -> None:
+    assert set(of(dtype, Numbers.WHOLE)) == {-1, 0, 1}
 
 
 def test_the_seed_decides() -> None:

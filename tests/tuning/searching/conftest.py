@@ -30,6 +30,7 @@ class Convolution:
     groups: int = 1
     batch: int = 1
     relu: bool = True
+    dtype: str = "float32"
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
@@ -44,9 +45,9 @@ class Convolution:
 
     def task(self, target: tvm.target.Target) -> IRModule:
         """Return its TIR function as tuning sees it."""
-        constants = [relax.const(np.zeros(shape, "float32")) for shape in self.shapes[1:]]
+        constants = [relax.const(np.zeros(shape), self.dtype) for shape in self.shapes[1:]]
         builder = relax.BlockBuilder()
-        image = relax.Var("image", relax.TensorType(self.shapes[0], "float32"))
+        image = relax.Var("image", relax.TensorType(self.shapes[0], self.dtype))
         with builder.function("main", [image], attrs={"num_input": 1}):
             with builder.dataflow():
                 strides = (self.stride, self.stride)

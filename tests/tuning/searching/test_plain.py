@@ -139,6 +139,15 @@ def test_padding_is_written_before_everything_else_where_blocks_of_channels_are_
     assert (len(first.get_loops(first.get_sblock("pad_temp"))) == 4) == before
 
 
+@pytest.mark.parametrize("sizes", [{}, {"kernel": 1, "padding": 0}, {**IMAGE, "stride": 2}], ids=str)
+def test_float16_fills_vectors_of_eight(convolution, sizes: dict) -> None:
+    newer = targets.find("cortex-a76").target()
+    first = candidates(convolution(**sizes, dtype="float16").task(newer), newer)[0]
+    code = tvm.compile(first.sch.mod, newer).mod.inspect_source("asm")
+    assert len(re.findall(r"\tfmla\tv\d+\.8h", code)) >= 16
+    assert not re.findall(r"\tf(?:mla\tv\d+\.4h|madd\th)", code)
+
+
 def phone_loop(case) -> Counts:
     """Count what a turn of the inner loop does in the code of the first candidate."""
     first = candidates(case.task(PHONE), PHONE)[0]
