@@ -154,8 +154,10 @@ class Tuning:
         if self.tracker is not None:
             return
         if info.cpu != OWN_CPU:
+            instead = "" if info.gpu is None else f", or the target {info.gpu.name}+host, which runs here"
             raise UserError(
                 f"code for {info.name} cannot be measured here: give the --tracker and --key of such a device"
+                f"{instead}"
             )
         if info.gpu is not None:
             require_here(self.device)
@@ -172,7 +174,7 @@ class Tuning:
         """Return the session to enter."""
         if self.tracker is None:
             return LocalSession(info, opencl_device=self.device)
-        return RemoteSession(*self.tracker, self.key, self.threads, gpu=info.gpu is not None)
+        return RemoteSession(*self.tracker, self.key, self.threads, target=info)
 
     def join(self, info: targets.TargetInfo, say: Callable[[str], None]) -> None:
         """Take over the records of `merge_db`, and say what became of them."""

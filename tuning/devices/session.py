@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 from typing import Protocol, Self
 
-from targets import TargetInfo
+from targets import TargetInfo, fitting, missing_features
 from targets.runtime.opencl import DEVICE_VARIABLE
 from tuning.devices import opencl, tracker
 from tuning.devices.facts import DeviceFacts
 from tuning.devices.listening import LOOPBACK, is_loopback, listen
 from tuning.devices.opencl import OpenClDevice
 from tuning.devices.supervisor import Program, Supervisor
-from tuning.devices.tracker import RpcConfig
+from tuning.devices.tracker import Lease, RpcConfig
 from tuning.errors import Mistake, TuningError
 
 _START_SECONDS = 60.0
@@ -78,8 +78,8 @@ class RemoteSession(_Described):
         Cores that the devices' servers were told to use; by default a device is asked.
     shares_machine : bool, optional
         Whether the devices are this machine; by default, whether the tracker's address is a loopback address.
-    gpu : bool
-        Whether code runs on the devices' GPU, and not on their processor.
+    target : TargetInfo, optional
+        What code is built for: its GPU is looked for, and its instructions.
 
     Attributes
     ----------
@@ -91,8 +91,8 @@ class RemoteSession(_Described):
     Raises
     ------
     Mistake
-        On entering, if the tracker does not answer, no device serves the key (names the keys there are), or
-        it has no GPU that code can run on.
+        On entering, if the tracker does not answer, no device serves the key (names the keys there are), it
+        has no GPU that code can run on, or not all instructions of the target.
     TuningError
         On entering, if the number of threads is not known.
     """
@@ -104,11 +104,11 @@ class RemoteSession(_Described):
         key: str,
         threads: int | None = None,
         shares_machine: bool | None = None,
-        gpu: bool = False,
+        target: TargetInfo | None = None,
     ) -> None:
         self.rpc_config = RpcConfig(host, port, key)
         self.threads = threads or 0
-        self._gpu = gpu
+        self._target = target
         self.shares_machine = is_loopback(host) if shares_machine is None else shares_machine
 
     def __enter__(self) -> Self:
@@ -117,19 +117,25 @@ class RemoteSession(_Described):
         except tracker.DeviceAway as error:
             raise Mistake(str(error)) from None
         self._ask()
-        if self._gpu:
+        if self._on_gpu:
             self.opencl = opencl.require_behind(self.rpc_config)
         return self
 
     def __exit__(self, *exception: object) -> None:
         pass
 
+    @property
+    def _on_gpu(self) -> bool:
+        return self._target is not None and self._target.gpu is not None
+
     def _ask(self) -> None:
         lease = tracker.request(self.rpc_config, _ASK_SECONDS, _ASK_SECONDS)
         self.facts = tracker.device_facts(lease)
+        if self._target is not None:
+            _require_features(self._target, lease)
         if self.threads:
             return
-        if self.facts is None and self._gpu:
+        if self.facts is None and self._on_gpu:
             self.threads = 1
             return
         if self.facts is None:
@@ -137,6 +143,19 @@ class RemoteSession(_Described):
                 f"the device {lease.address} does not say how many threads it runs code on: give the number"
             )
         self.threads = self.facts.threads
+
+
+def _require_features(target: TargetInfo, lease: Lease) -> None:
+    """Insist that a device that says what it has can run the target's code."""
+    traits = tracker.device_traits(lease)
+    missing = () if traits is None else missing_features(target, traits)
+    if missing:
+        name = fitting(traits)
+        advice = "--target auto finds what it is" if name is None else f"use target {name}"
+        raise Mistake(
+            f"the device {lease.address} has no {' and no '.join(missing)}, which code for {target.name} may "
+            f"use: {advice}"
+        )
 
 
 class LocalSession(_Described):

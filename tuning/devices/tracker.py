@@ -243,11 +243,16 @@ def ask_traits(config: RpcConfig, wait_seconds: float) -> DeviceTraits:
         lease = request(config, wait_seconds, wait_seconds)
     except DeviceAway as error:
         raise Mistake(str(error)) from None
-    told = _asked(lease, TRAITS)
-    traits = None if told is None else DeviceTraits.from_json(told)
+    traits = device_traits(lease)
     if traits is None:
         raise Mistake(f"the device {lease.address} does not say what it is: name its target with --target")
     return traits
+
+
+def device_traits(lease: Lease) -> DeviceTraits | None:
+    """Return what tells the kind of the lease's device; None if its server does not know."""
+    told = _asked(lease, TRAITS)
+    return None if told is None else DeviceTraits.from_json(told)
 
 
 def _keys(summary: dict[str, Any]) -> dict[str, int]:

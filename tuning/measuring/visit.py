@@ -280,7 +280,8 @@ def _explained(order: Order, lease: Lease) -> tuple[Failure, bool]:
     if ending.late:
         return _late(order.limits), False
     if ending.signal == signal.SIGILL.name:
-        return Failure(Cause.ILLEGAL_INSTRUCTION, "the device has not all instructions of the target"), False
+        advice = "the device has not all instructions of the target: --target auto finds the one that it has"
+        return Failure(Cause.ILLEGAL_INSTRUCTION, advice), False
     if ending.signal == signal.SIGKILL.name:
         return Failure(Cause.OUT_OF_MEMORY, "the device's system ended it by SIGKILL"), True
     if ending.signal is None and ending.code == 0:

@@ -70,7 +70,7 @@ std::string InOneLine() {
   std::string line;
   for (size_t place = 0; place < Listed().size(); ++place) {
     const Facts& facts = Listed()[place]->facts();
-    line += (place ? ", " : "") + std::to_string(place) + " (" + facts.name + ", " + facts.platform + ")";
+    line += (place ? ", " : "") + std::to_string(place) + ": " + facts.name + " (" + facts.platform + ")";
   }
   return line;
 }
@@ -81,7 +81,7 @@ size_t Choose() {
   if (wanted.empty()) return 0;
   size_t place = Find(wanted);
   if (place == Listed().size()) {
-    TVM_FFI_THROW(ValueError) << "no OpenCL device is " << wanted << " (" << kDeviceVariable << "): there are "
+    TVM_FFI_THROW(ValueError) << "no OpenCL device is " << wanted << " (" << kDeviceVariable << "); choose from "
                               << InOneLine();
   }
   return place;

@@ -191,12 +191,19 @@ std::string DeviceFacts(int threads) {
          ", \"emulated\": " + (IsEmulated() ? "true" : "false") + "}";
 }
 
+/*! \brief Return the machine that programs like this one are for: a 32-bit one may run on a 64-bit kernel. */
+std::string Machine() {
+  std::string machine = System().machine;
+  bool is_wide = machine == "aarch64" || machine == "arm64";
+  return is_wide && sizeof(void*) == 4 ? "armv8l" : machine;
+}
+
 std::string DeviceTraits() {
   Fields cpuinfo = CpuInfo();
   std::string features = FirstOf(cpuinfo, "Features");
   std::istringstream words(features.empty() ? OwnFeatures() : features);
   std::vector<std::string> names{std::istream_iterator<std::string>(words), {}};
-  return "{\"system\": " + Quoted(kSystem) + ", \"machine\": " + Quoted(System().machine) +
+  return "{\"system\": " + Quoted(kSystem) + ", \"machine\": " + Quoted(Machine()) +
          ", \"cores\": " + std::to_string(CoreCount()) +
          ", \"model\": " + Quoted(Trimmed(BoardName(cpuinfo) + " " + FromDeviceTree("compatible"))) +
          ", \"parts\": " + List(Parts(cpuinfo)) + ", \"features\": " + List(names) + "}";

@@ -49,8 +49,8 @@ def test_a_choice_that_is_not_there_lists_what_is(needs_opencl):
     for wanted in ("mali", "1", "-1", "ä"):
         with pytest.raises(TargetError) as told:
             opencl.listing(wanted)
-        variable, listed = "DEEPREBIRTH_OPENCL_DEVICE", f"0 ({first.name}, {first.platform})"
-        assert str(told.value) == f"no OpenCL device is {wanted} ({variable}): there are {listed}"
+        variable, listed = "DEEPREBIRTH_OPENCL_DEVICE", f"0: {first.name} ({first.platform})"
+        assert str(told.value) == f"no OpenCL device is {wanted} ({variable}); choose from {listed}"
     assert said_when_used(DEEPREBIRTH_OPENCL_DEVICE="mali").count("\n") == 1
 
 

@@ -37,6 +37,7 @@ from tuning.devices.protocol import (
     receive,
     text,
 )
+from tuning.errors import Mistake
 
 SECONDS = 120.0
 DOUBLED = 2 * np.arange(16, dtype="float32")
@@ -75,6 +76,17 @@ def test_it_tells_enough_to_find_its_target(board) -> None:
     traits = DeviceTraits(**told)
     assert traits.parts == ("0x41:0xd08",) * traits.cores
     assert recognise(traits).name == "cortex-a72"
+
+
+def test_a_target_that_is_too_new_for_it_is_told_before_anything_runs(board) -> None:
+    config = board.config
+    newer = tuning.RemoteSession(config.host, config.port, config.key, target=targets.find("raspberry-pi-5"))
+    told = r"has no dotprod and no fullfp16.* raspberry-pi-5 .*: use target cortex-a72$"
+    with pytest.raises(Mistake, match=told), newer:
+        pass
+    own = targets.find("cortex-a72")
+    with tuning.RemoteSession(config.host, config.port, config.key, target=own) as session:
+        assert session.facts.emulated
 
 
 def test_a_library_for_a_newer_core_ends_the_session_and_that_is_told(board, newer_library, library) -> None:

@@ -42,7 +42,7 @@ def test_pocl_stands_in_for_a_phone_and_is_itself_for_opencl(opencl: OpenCLDevic
     phone, generic = targets.find("mali-g76+host"), targets.find("opencl")
     with tuning.LocalSession(phone) as local:
         config = local.rpc_config
-        with tuning.RemoteSession(config.host, config.port, config.key, gpu=True) as remote:
+        with tuning.RemoteSession(config.host, config.port, config.key, target=phone) as remote:
             for session in (local, remote):
                 assert session.emulated(phone)
                 assert session.measured_on(phone).startswith("PoCL on ")
