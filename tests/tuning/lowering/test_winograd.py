@@ -1,0 +1,112 @@
+"""Winograd's convolution computes what torch does, within the bound that kernels are held to."""
+
+import numpy as np
+import pytest
+import torch
+import tvm
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tvm import relax
+
+import targets
+from tuning.lowering.layers import layers_of, with_winograd
+from tuning.measuring.compare import allowed
+from tuning.measuring.kernel import Signature
+from tuning.prepare import prepare
+
+UNIT_ROUNDOFF = 2.0**-24
+
+
+def computed(module: tvm.ir.IRModule, image: np.ndarray, target: tvm.target.Target) -> np.ndarray:
+    executable = relax.build(prepare(module, target), target)
+    machine = relax.VirtualMachine(executable, tvm.cpu())
+    return machine["main"](tvm.runtime.tensor(image)).numpy()
+
+
+def bound(inputs: int) -> float:
+    """What a kernel of the direct convolution is allowed to be off, relative to the largest output."""
+    return allowed(Signature((), (), 9 * inputs, UNIT_ROUNDOFF))
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> dict:
+    return {
+        "inputs": draw(st.integers(1, 12)),
+        "outputs": draw(st.integers(1, 12)),
+        "height": draw(st.integers(5, 14)),
+        "width": draw(st.integers(5, 14)),
+        "padding": draw(st.tuples(*[st.integers(0, 2)] * 4)),
+        "batch": draw(st.sampled_from([1, 2])),
+        "relu": draw(st.booleans()),
+    }
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sizes=convolutions())
+def test_it_computes_what_torch_does(layer, host: targets.TargetInfo, sizes: dict) -> None:
+    case = layer(**sizes)
+    image, weight, bias = case.values()
+    wanted = case.in_torch(image, weight, bias)
+    got = computed(with_winograd(case.module(weight, bias)), image, host.target())
+    assert np.abs(got - wanted).max() <= bound(case.inputs) * max(1.0, np.abs(wanted).max())
+
+
+def test_it_is_no_less_exact_than_four_times_the_direct_convolution_on_images(
+    layer, host: targets.TargetInfo
+) -> None:
+    case = layer(inputs=96, outputs=24, height=30, width=30)
+    image, weight, bias = case.values()
+    image = np.maximum(image + smooth(image.shape), 0)
+    weight *= np.exp(np.random.default_rng(1).standard_normal((24, 1, 1, 1))).astype("float32")
+    wanted = case.in_torch(image, weight, bias)
+    module = case.module(weight, bias)
+    errors = [
+        np.sqrt(np.mean((computed(each, image, host.target()) - wanted) ** 2))
+        for each in (module, with_winograd(module))
+    ]
+    assert errors[1] < 4 * errors[0]
+
+
+def smooth(shape: tuple[int, ...]) -> np.ndarray:
+    """Return noise whose neighbours are alike, as in what layers make of images."""
+    coarse = torch.randn(shape[0], shape[1], 4, 4, generator=torch.Generator().manual_seed(0))
+    return 3 * torch.nn.functional.interpolate(coarse, shape[2:], mode="bilinear").numpy()
+
+
+def test_bias_and_relu_are_part_of_its_function(layer, host: targets.TargetInfo) -> None:
+    case = layer()
+    module = prepare(with_winograd(case.module(*case.values()[1:])), host.target())
+    functions = [each for _, each in module.functions_items() if isinstance(each, tvm.tirx.PrimFunc)]
+    assert len(functions) == 1
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"kernel": 5},
+        {"kernel": 1},
+        {"stride": 2},
+        {"dilation": 2},
+        {"groups": 2},
+        {"dtype": "float16"},
+        {"height": 3, "width": 3, "padding": (0, 0, 0, 0)},
+        {"height": 2, "width": 2},
+    ],
+    ids=str,
+)
+def test_other_layers_stay_as_they_are(layer, sizes: dict) -> None:
+    case = layer(**sizes)
+    module = case.module(*case.values()[1:])
+    assert layers_of(module) == []
+    tvm.ir.assert_structural_equal(with_winograd(module), module)
+
+
+def test_a_layer_whose_weights_are_an_input_stays_as_it_is() -> None:
+    builder = relax.BlockBuilder()
+    image = relax.Var("image", relax.TensorType((1, 4, 12, 12), "float32"))
+    weight = relax.Var("weight", relax.TensorType((4, 4, 3, 3), "float32"))
+    with builder.function("main", [image, weight]):
+        with builder.dataflow():
+            result = builder.emit_output(builder.emit(relax.op.nn.conv2d(image, weight)))
+        builder.emit_func_output(result)
+    assert layers_of(builder.get()) == []

@@ -1,0 +1,200 @@
+"""Winograd's convolution: 3x3 with stride 1 in tiles of 4x4 outputs, with a quarter of the multiplications.
+
+A tile of 6x6 inputs is transformed (rows, then columns), multiplied by the weights, which are transformed
+when the network is built, and summed over the input channels: 36 multiplications in place of 144. A last
+transform makes 4x4 outputs of the sums. Tiles that stick out over the edge read zeros, and what they compute
+there is not written.
+
+Errors grow with the entries of the matrices. The points 0, +-5/8, +-3/2 and infinity keep them small, and
+those of the matrices that are applied when the network runs are exact in float32. The error is about that of
+the direct convolution; with the usual points 0, +-1, +-2 it would be four times as large.
+
+The function is plain: which loops are unrolled, in vectors, and in which order is a schedule's matter.
+"""
+
+from collections.abc import Callable
+from functools import reduce
+from operator import add
+
+import numpy as np
+import tvm
+from tvm import relax, te
+from tvm.ir import Expr, GenericConst
+from tvm.tirx import IntImm, Select, if_then_else
+
+from tuning.lowering.toom_cook import matrices
+
+TILE = 4
+TAPS = 3
+POINTS = (0, 5 / 8, -5 / 8, 3 / 2, -3 / 2)
+PIXELS, INPUT_ROWS, INPUT, PRODUCTS, OUTPUT_ROWS, OUTPUT, IMAGE = (
+    "winograd_pixels",
+    "winograd_input_rows",
+    "winograd_input",
+    "winograd_products",
+    "winograd_output_rows",
+    "winograd_output",
+    "winograd_image",
+)
+
+_INPUTS = TILE + TAPS - 1
+_MATRICES = matrices(TAPS, POINTS)
+_DTYPE = "float32"
+_SUM_AND_ELEMENTWISE = 4
+
+
+def fits(call: relax.Call) -> bool:
+    """Return whether a call is a convolution that can be computed so, with fewer multiplications.
+
+    That is 3x3 with stride 1, dense, in float32, its sizes known, its weights constant.
+    """
+    if call.op != tvm.ir.Op.get("relax.nn.conv2d") or not isinstance(call.args[1], GenericConst):
+        return False
+    attrs, weight = call.attrs, call.args[1].value
+    ones = [*attrs.strides, *attrs.dilation, attrs.groups]
+    layouts = attrs.data_layout, attrs.kernel_layout, attrs.out_layout
+    if any(int(each) != 1 for each in ones) or layouts != ("NCHW", "OIHW", "NCHW"):
+        return False
+    if {str(weight.dtype), str(call.args[0].ty.dtype), str(call.ty.dtype)} != {_DTYPE}:
+        return False
+    return tuple(weight.shape[2:]) == (TAPS, TAPS) and _saves(call)
+
+
+def convolved(builder: relax.BlockBuilder, call: relax.Call, name: str = "winograd_conv2d") -> Expr:
+    """Return the call of a TIR function that computes a convolution.
+
+    Parameters
+    ----------
+    builder : relax.BlockBuilder
+        Gets the function.
+    call : relax.Call
+        A convolution that fits.
+    name : str
+        Of the function.
+    """
+    data, weight = call.args
+    top, left, bottom, right = (int(each) for each in call.attrs.padding)
+    return builder.call_te(
+        convolution,
+        data,
+        relax.const(transformed(weight.value.numpy())),
+        padding=(top, left, bottom, right),
+        primfunc_name_hint=name,
+        primfunc_attrs={"op_pattern": _SUM_AND_ELEMENTWISE},
+    )
+
+
+def transformed(weight: np.ndarray) -> np.ndarray:
+    """Return weights (output channels, input channels, 3, 3) as the function takes them: (6, 6, in, out)."""
+    one = _MATRICES.filter
+    return np.einsum("ya,oiab,xb->yxio", one, weight.astype("float64"), one, optimize=True).astype(_DTYPE)
+
+
+def convolution(data: te.Tensor, weight: te.Tensor, padding: tuple[int, int, int, int]) -> te.Tensor:
+    """Return the convolution of an image with transformed weights.
+
+    Parameters
+    ----------
+    data : te.Tensor
+        (batch, input channels, height, width)
+    weight : te.Tensor
+        (6, 6, input channels, output channels), see `transformed`.
+    padding : tuple of int
+        Zeros above, left, below, right.
+
+    Returns
+    -------
+    te.Tensor
+        (batch, output channels, height, width)
+    """
+    batch, inputs, height, width = (int(each) for each in data.shape)
+    outputs = int(weight.shape[3])
+    top, left, bottom, right = padding
+    rows, columns = height + top + bottom - TAPS + 1, width + left + right - TAPS + 1
+    tiles = batch, _tiles(rows), _tiles(columns)
+    channel = te.reduce_axis((0, inputs), "channel")
+
+    def pixel(n: Expr, y: Expr, x: Expr, c: Expr) -> Expr:
+        inside = tvm.tirx.all(y >= top, y < height + top, x >= left, x < width + left)
+        return if_then_else(inside, data[n, c, y - top, x - left], tvm.tirx.const(0, _DTYPE))
+
+    pixels = te.compute((batch, *(TILE * each + TAPS - 1 for each in tiles[1:]), inputs), pixel, PIXELS)
+    input_rows = te.compute(
+        (*tiles, _INPUTS, _INPUTS, inputs),
+        lambda n, y, x, i, j, c: _row(
+            _MATRICES.input, i, lambda each: pixels[n, y * TILE + each, x * TILE + j, c]
+        ),
+        INPUT_ROWS,
+    )
+    input_tiles = te.compute(
+        (*tiles, _INPUTS, _INPUTS, inputs),
+        lambda n, y, x, i, j, c: _row(_MATRICES.input, j, lambda each: input_rows[n, y, x, i, each, c]),
+        INPUT,
+    )
+    products = te.compute(
+        (*tiles, _INPUTS, _INPUTS, outputs),
+        lambda n, y, x, i, j, k: te.sum(
+            input_tiles[n, y, x, i, j, channel] * weight[i, j, channel, k], axis=channel
+        ),
+        PRODUCTS,
+    )
+    output_rows = te.compute(
+        (*tiles, TILE, _INPUTS, outputs),
+        lambda n, y, x, i, j, k: _row(_MATRICES.output, i, lambda each: products[n, y, x, each, j, k]),
+        OUTPUT_ROWS,
+    )
+    output_tiles = te.compute(
+        (*tiles, TILE, TILE, outputs),
+        lambda n, y, x, i, j, k: _row(_MATRICES.output, j, lambda each: output_rows[n, y, x, i, each, k]),
+        OUTPUT,
+    )
+    return te.compute(
+        (batch, outputs, rows, columns),
+        lambda n, k, y, x: output_tiles[n, y // TILE, x // TILE, y % TILE, x % TILE, k],
+        IMAGE,
+    )
+
+
+def _saves(call: relax.Call) -> bool:
+    """Whether tiles take fewer multiplications, those over the edge included."""
+    sizes = [*call.args[0].ty.shape, *call.ty.shape]
+    if not all(isinstance(each, IntImm) for each in sizes):
+        return False
+    rows, columns = map(int, list(call.ty.shape)[2:])
+    return (_INPUTS**2) * _tiles(rows) * _tiles(columns) < TAPS**2 * rows * columns
+
+
+def _tiles(extent: int) -> int:
+    return -(-extent // TILE)
+
+
+def _row(matrix: np.ndarray, row: Expr, value: Callable[[int], Expr]) -> Expr:
+    """Return the product of a matrix's row with values; the row is a variable that a schedule unrolls."""
+    result = _combined(matrix[-1], value)
+    for place in reversed(range(len(matrix) - 1)):
+        result = Select(row == place, _combined(matrix[place], value), result)
+    return result
+
+
+def _combined(coefficients: np.ndarray, value: Callable[[int], Expr]) -> Expr:
+    """Return a sum of values times coefficients, with no multiplication by 0 or 1.
+
+    Even and odd terms are summed apart, the odd ones with a positive last coefficient, so that both rows of
+    a pair hold the same two sums, and the compiler makes each of them once.
+    """
+    places = np.flatnonzero(coefficients)
+    even, odd = places[places % 2 == 0], places[places % 2 == 1]
+    if not len(odd) or not len(even):
+        return _sum(coefficients, places, value)
+    if coefficients[odd[-1]] < 0:
+        return _sum(coefficients, even, value) - _sum(-coefficients, odd, value)
+    return _sum(coefficients, even, value) + _sum(coefficients, odd, value)
+
+
+def _sum(coefficients: np.ndarray, places: np.ndarray, value: Callable[[int], Expr]) -> Expr:
+    terms = (_times(value(int(place)), float(coefficients[place])) for place in places)
+    return reduce(add, terms)
+
+
+def _times(value: Expr, factor: float) -> Expr:
+    return value if factor == 1 else value * tvm.tirx.const(factor, _DTYPE)
