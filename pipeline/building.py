@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import tuning
+from pipeline.bundle import pack
 from pipeline.candidate import Candidate
 from pipeline.console import Progress
 from pipeline.place import Place
@@ -39,6 +41,11 @@ class Built:
     def library(self) -> tuning.Library:
         """The two files to load."""
         return _library(self.compiled)
+
+    @cached_property
+    def stored(self) -> dict[str, np.ndarray] | None:
+        """What a bundle stores in place of the weights, if they are int8 numbers and scales."""
+        return pack(self.compiled.params) if self.candidate.has_int8_weights else None
 
     @property
     def trials(self) -> int:

@@ -40,6 +40,11 @@ class Candidate:
         return max(allowed.values())
 
     @property
+    def has_int8_weights(self) -> bool:
+        """Whether its weights are int8 numbers times scales."""
+        return self.precision is not None and self.precision.weights is not None
+
+    @property
     def for_timing_only(self) -> bool:
         """Whether it has reborn layers that are not trained."""
         return bool(reborn_layers(self.module))

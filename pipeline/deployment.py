@@ -31,8 +31,17 @@ from pipeline.merging import EXACT_MERGES, MergeRequest, merge_verified
 from pipeline.merging.retrained import retrained_network
 from pipeline.network import Network
 from pipeline.place import Place
-from pipeline.precision import DTYPES, FLOAT16, FLOAT32, Validation, check_supported, open_validation
-from pipeline.precision.candidates import in_float16
+from pipeline.precision import (
+    DTYPES,
+    FLOAT16,
+    FLOAT32,
+    INT8,
+    Form,
+    Validation,
+    check_supported,
+    open_validation,
+)
+from pipeline.precision.candidates import in_form
 from pipeline.report.collect import collect
 from pipeline.report.comparison_model import Comparison, compared
 from pipeline.report.comparison_pages import write_comparison
@@ -100,6 +109,7 @@ def deploy(
     retrained: str | os.PathLike[str] | None = None,
     training: Training | None = None,
     dtype: str = FLOAT32,
+    weights: str | None = None,
     validation: Any = None,
     tuning: Tuning = Tuning(),  # noqa: B008
     seed: int = 0,
@@ -129,9 +139,13 @@ def deploy(
         Retrain first, in the directory `<out>.retraining`; a retraining that was broken off there goes on.
     dtype : str
         `float16` lets layers with weights hold and compute float16, where the target's processor does.
+    weights : str, optional
+        `int8` rounds the weights to int8 numbers with a scale for each channel, which the bundles store: a
+        quarter of the size. They are multiplied when loading; what computes is `dtype`, on any target.
     validation : str, path or torch.utils.data.Dataset, optional
-        What the accuracy in float16 is measured on, by its top-1; by default the validation data and the
-        metric of `training`. Without either it is not measured, and outputs for random inputs are compared.
+        What the accuracy in float16 or with int8 weights is measured on, by its top-1; by default the
+        validation data and the metric of `training`. Without either it is not measured, and outputs for
+        random inputs are compared.
     tuning : Tuning
         How long each of the two networks is tuned, and on which devices.
     seed : int
@@ -159,8 +173,11 @@ def deploy(
     infos = tuning.all_checked(targets or (target,))
     if dtype not in DTYPES:
         raise UserError(f"there is no dtype {dtype}: choose {' or '.join(DTYPES)}")
-    if dtype == FLOAT32 and validation is not None:
-        raise UserError("--validation has no use here: it is for --data, or for --dtype float16")
+    if weights not in (None, INT8):
+        raise UserError(f"weights cannot be stored as {weights}: choose {INT8}, or leave it out")
+    form = Form(dtype, weights)
+    if form == Form() and validation is not None:
+        raise UserError("--validation has no use here: it is for --data, --dtype float16 or --weights int8")
     for info in infos if dtype == FLOAT16 else ():
         check_supported(info)
     folders, several = _folders(infos), len(infos) > 1
@@ -177,10 +194,10 @@ def deploy(
         merged = merge_verified(network, request) if result is None else retrained_network(result, network)
         candidates = candidates_of(network, merged)
         record = None if result is None else result.record
-        if dtype == FLOAT16:
-            shown.stage("Converting both to float16, and measuring what it costs")
+        if form != Form():
+            shown.stage(f"Converting both to {form}, and measuring what it costs")
             samples = _validation(network, training, validation, record, seed)
-            candidates = in_float16(candidates, network, samples, seed)
+            candidates = in_form(form, candidates, network, samples, seed)
         places = []
         for info in infos:
             tuning.join(info, shown.say)
@@ -249,7 +266,7 @@ def _hand_over(out: Path, folders: Sequence[str], made: Sequence[Made]) -> Deplo
 def _validation(
     network: Network, training: Training | None, given: Any, record: Retraining | None, seed: int
 ) -> Validation | None:
-    """Open what float16 is measured on: the data given, or that of the retraining."""
+    """Open what the conversion is measured on: the data given, or that of the retraining."""
     if given is not None:
         kept = None if record is None else record.preprocessing
         metric = "top-1" if record is None else record.metric

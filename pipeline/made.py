@@ -53,10 +53,10 @@ class Made:
         write_report(self.report, directory)
 
     def _measured(self, built: Built, value: float | None) -> MeasuredAccuracy | None:
-        """Return the metric of just this network: in float16 the one of the float32 network says little."""
+        """Return the metric of just this network: once converted, that of the float32 network says little."""
         accuracy, precision = self.report.accuracy, built.candidate.precision
         if precision is not None:
-            return None if precision.data is None else _in_float16(precision)
+            return None if precision.data is None else _converted(precision)
         if not accuracy.measured:
             return None
         return MeasuredAccuracy(metric=accuracy.metric, value=value, data=accuracy.validation)
@@ -79,6 +79,7 @@ class Made:
             name=self.network.name,
             library=built.compiled.library,
             weights=built.compiled.weights,
+            stored=built.stored,
             golden_inputs=self.network.golden.inputs,
             golden_outputs=candidate.reference,
             target=self.report.target,
@@ -94,6 +95,6 @@ class Made:
         )
 
 
-def _in_float16(precision: Precision) -> MeasuredAccuracy:
+def _converted(precision: Precision) -> MeasuredAccuracy:
     data = Samples(name=precision.data, samples=precision.samples)
-    return MeasuredAccuracy(metric=precision.metric, value=precision.float16, data=data)
+    return MeasuredAccuracy(metric=precision.metric, value=precision.after, data=data)

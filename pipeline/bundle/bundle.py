@@ -1,7 +1,8 @@
 """Write a bundle, and read one back after checking that every file in it is what was written.
 
 library.so        the compiled network
-weights.params    its weights in TVM's own format; `main` takes them in the order of their names
+weights.params    its weights in TVM's own format; `main` takes them in the order of their names, once those
+                  stored as int8 numbers and scales are multiplied out
 golden.npz        an input and its output: input_0, ..., output_0, ...
 golden.params     the same in TVM's own format, for run.cpp
 load_and_run.py   loads the bundle with the TVM runtime alone and compares with the golden output
@@ -25,6 +26,7 @@ import tvm
 from pydantic import ValidationError
 
 from pipeline.bundle.header import header
+from pipeline.bundle.int8 import SCALES, unpack
 from pipeline.bundle.manifest import SCHEMA_VERSION, FileEntry, Manifest, MeasuredAccuracy
 from pipeline.bundle.readme import readme
 from pipeline.data import Preprocessing
@@ -58,12 +60,12 @@ class Bundle:
 
     @property
     def weights_file(self) -> Path:
-        """The weights in TVM's own format, for the runtime of any device."""
+        """The weights as they are stored, in TVM's own format."""
         return self.directory / WEIGHTS
 
     def weights(self) -> dict[str, np.ndarray]:
         """The weights by name, in the order in which `main` takes them after its inputs."""
-        return _load_weights(self.weights_file)
+        return unpack(_load_weights(self.weights_file))
 
     def golden_inputs(self) -> dict[str, np.ndarray]:
         """An example of each input by name, in the order in which `main` takes them."""
@@ -84,6 +86,7 @@ def write_bundle(
     name: str,
     library: Path,
     weights: Path,
+    stored: Mapping[str, np.ndarray] | None = None,
     golden_inputs: Mapping[str, np.ndarray],
     golden_outputs: Mapping[str, np.ndarray],
     target: Target,
@@ -110,6 +113,8 @@ def write_bundle(
         The compiled library, a shared object for the target.
     weights : Path
         The weights in TVM's own format; `main` takes them after its inputs in the order of their names.
+    stored : mapping of str to numpy.ndarray, optional
+        What `pack` made of them, to be stored in their place.
     golden_inputs, golden_outputs : Mapping[str, np.ndarray]
         In the order of `main`'s parameters and results; outputs of the untuned network of the same structure.
     tolerance : float
@@ -130,8 +135,11 @@ def write_bundle(
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(library, directory / LIBRARY)
-        shutil.copyfile(weights, directory / WEIGHTS)
+        if stored is None:
+            shutil.copyfile(weights, directory / WEIGHTS)
         np.savez(directory / GOLDEN, **golden)
+    if stored is not None:
+        write_bytes_atomic(directory / WEIGHTS, bytes(tvm.runtime.save_param_dict(stored)))
     write_bytes_atomic(directory / GOLDEN_PARAMS, bytes(tvm.runtime.save_param_dict(golden)))
     for static in (EXAMPLE, *CPP_EXAMPLE):
         write_bytes_atomic(directory / static, (resources.files(__package__) / static).read_bytes())
@@ -143,6 +151,7 @@ def write_bundle(
         "inputs": _tensors(golden_inputs),
         "outputs": _tensors(golden_outputs),
         "weights": _tensors(_load_weights(weights)),
+        "int8_weights": tuple(key.removesuffix(SCALES)[:-1] for key in stored or () if key.endswith(SCALES)),
         "structure_only": structure_only,
         "notices": tuple(notices),
         "preprocessing": preprocessing,

@@ -22,7 +22,8 @@ def main() -> int:
     from tvm.runtime.vm import VirtualMachine
 
     golden = np.load(here / "golden.npz")
-    weights = tvm.runtime.load_param_dict((here / "weights.params").read_bytes())
+    stored = tvm.runtime.load_param_dict((here / "weights.params").read_bytes())
+    weights = multiplied({str(name): tensor.numpy() for name, tensor in stored.items()})
     inputs, outputs = ([golden[name] for name in golden.files if name.startswith(kind)] for kind in KINDS)
     kind = manifest["target"].get("device_type", "cpu")
     device = tvm.device(kind)
@@ -30,8 +31,7 @@ def main() -> int:
         print(f"error: there is no {kind} device here: install its driver and the runtime", file=sys.stderr)
         return 1
     network = VirtualMachine(tvm.runtime.load_module(str(here / "library.so")), device)
-    arguments = [tvm.runtime.tensor(value, device) for value in inputs]
-    arguments += [weights[name].copyto(device) for name in sorted(weights)]
+    arguments = [tvm.runtime.tensor(value, device) for value in (*inputs, *weights)]
     result = network["main"](*arguments)
     results = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
     differences = [
@@ -41,6 +41,17 @@ def main() -> int:
     difference = float(np.max(differences))
     print(f"largest difference from the golden output: {difference!r}")
     return 0 if difference <= manifest["tolerance"] else 1
+
+
+def multiplied(stored: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """The weights in the order of their names; NAME.float32 holds int8 numbers, NAME.scales their scales."""
+    weights = []
+    for key in sorted(stored):
+        name, _, kind = key.partition(".")
+        if kind != "scales":
+            array = stored[key]
+            weights.append((array * stored[f"{name}.scales"]).astype(kind) if kind else array)
+    return weights
 
 
 if __name__ == "__main__":

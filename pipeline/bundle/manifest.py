@@ -40,6 +40,7 @@ class Manifest(HandedOver):
     """What a bundle holds and how to call it: `main(*inputs, *weights)`, each in the order given here.
 
     `tolerance` bounds the largest difference between the golden outputs and what the library computes.
+    `int8_weights` names the weights that are stored as int8 numbers and scales.
     `preprocessing` is what was done to each sample before the network got it, if that is known; `accuracy`
     was measured with it.
     """
@@ -52,6 +53,7 @@ class Manifest(HandedOver):
     inputs: tuple[Tensor, ...] = Field(min_length=1)
     outputs: tuple[Tensor, ...] = Field(min_length=1)
     weights: tuple[Tensor, ...]
+    int8_weights: tuple[Name, ...] = ()
     preprocessing: Preprocessing | None = None
     accuracy: MeasuredAccuracy | None = None
     tuned_trials: NonNegativeInt

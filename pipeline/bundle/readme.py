@@ -36,6 +36,7 @@ def readme(manifest: Manifest) -> str:
         *(_tensor("input", each) for each in manifest.inputs),
         *(_tensor("output", each) for each in manifest.outputs),
         f"    weights    {len(manifest.weights)} arrays of weights.params, in the order of their names",
+        *_int8(manifest),
         "",
         *_preparation(manifest.preprocessing),
         *_accuracy(manifest.accuracy),
@@ -77,6 +78,13 @@ def _threads(target: Target) -> Iterator[str]:
 def _tensor(kind: str, tensor: Tensor) -> str:
     shape = "x".join(map(str, tensor.shape)) or "scalar"
     return printable(f"    {kind:<10} {tensor.name}: {shape} {tensor.dtype}")
+
+
+def _int8(manifest: Manifest) -> Iterator[str]:
+    count = len(manifest.int8_weights)
+    if count:
+        yield f"               {count} of them are stored as int8 numbers and scales, multiplied once when"
+        yield "               loading; main takes the products"
 
 
 def _preparation(preprocessing: Preprocessing | None) -> Iterator[str]:

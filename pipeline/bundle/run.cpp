@@ -129,6 +129,67 @@ std::map<std::string, ffi::Tensor> LoadTensors(const std::string& path) {
   return tensors;
 }
 
+// The nearest float16, the even one of two; no weight is too large for it.
+uint16_t FloatToHalf(float value) {
+  const int exponent = value == 0 ? -14 : std::max(std::ilogb(value), -14);
+  const double units = std::nearbyint(std::ldexp(std::abs(double{value}), 10 - exponent));
+  const int magnitude = static_cast<int>(units) + 1024 * (exponent + 14);
+  return static_cast<uint16_t>(magnitude | (std::signbit(value) ? 0x8000 : 0));
+}
+
+template <typename Element>
+Element* Elements(const ffi::Tensor& tensor) {
+  return reinterpret_cast<Element*>(static_cast<char*>(tensor.data_ptr()) + tensor.byte_offset());
+}
+
+// The place of the scale of each number: an axis of the scales is as long as the numbers' axis, or 1.
+std::vector<size_t> ScaleOfEach(const ffi::Tensor& numbers, const ffi::Tensor& scales) {
+  std::vector<size_t> places{0};
+  for (size_t axis = 0; axis < numbers.shape().size(); ++axis) {
+    const auto length = static_cast<size_t>(numbers.shape()[axis]);
+    const bool varies = scales.shape()[axis] > 1;
+    std::vector<size_t> next;
+    next.reserve(places.size() * length);
+    for (const size_t place : places) {
+      for (size_t i = 0; i < length; ++i) next.push_back(varies ? place * length + i : place);
+    }
+    places = std::move(next);
+  }
+  return places;
+}
+
+ffi::Tensor Multiplied(const ffi::Tensor& numbers, const ffi::Tensor& scales, bool half) {
+  const ffi::Function allocate = ffi::Function::GetGlobalRequired("runtime.TVMTensorAllocWithScope");
+  const DLDataType type{kDLFloat, static_cast<uint8_t>(half ? 16 : 32), 1};
+  const auto weights = allocate(ffi::Shape(numbers.shape()), type, kHost, nullptr).cast<ffi::Tensor>();
+  const std::vector<size_t> places = ScaleOfEach(numbers, scales);
+  for (size_t i = 0; i < places.size(); ++i) {
+    const float weight = Elements<int8_t>(numbers)[i] * Elements<float>(scales)[places[i]];
+    if (half) {
+      Elements<uint16_t>(weights)[i] = FloatToHalf(weight);
+    } else {
+      Elements<float>(weights)[i] = weight;
+    }
+  }
+  return weights;
+}
+
+// NAME.float32 or NAME.float16 holds int8 numbers, NAME.scales what to multiply them with.
+std::map<std::string, ffi::Tensor> LoadWeights(const std::string& path) {
+  std::map<std::string, ffi::Tensor> weights;
+  const std::map<std::string, ffi::Tensor> stored = LoadTensors(path);
+  for (const auto& [key, tensor] : stored) {
+    const size_t dot = key.find('.');
+    const std::string name = key.substr(0, dot);
+    if (dot == std::string::npos) {
+      weights.emplace(name, tensor);
+    } else if (key != name + ".scales") {
+      weights.emplace(name, Multiplied(tensor, stored.at(name + ".scales"), key == name + ".float16"));
+    }
+  }
+  return weights;
+}
+
 std::vector<ffi::Tensor> Numbered(const std::map<std::string, ffi::Tensor>& tensors, const std::string& kind,
                                   int count) {
   std::vector<ffi::Tensor> numbered;
@@ -157,8 +218,7 @@ double HalfToDouble(uint16_t bits) {
 
 template <typename Element>
 std::vector<double> Converted(const ffi::Tensor& tensor) {
-  const auto* elements = reinterpret_cast<const Element*>(static_cast<const char*>(tensor.data_ptr()) +
-                                                          tensor.byte_offset());
+  const auto* elements = Elements<const Element>(tensor);
   return {elements, elements + tensor.numel()};
 }
 
@@ -274,7 +334,7 @@ int Run(const std::string& folder, long runs) {
 
   const ffi::Module machine = LoadNetwork(folder + "/" + manifest::kLibrary.name);
   const ffi::Function network = machine->GetFunction("main").value();
-  const auto weights = LoadTensors(folder + "/" + manifest::kWeights.name);
+  const auto weights = LoadWeights(folder + "/" + manifest::kWeights.name);
   const auto golden = LoadTensors(folder + "/" + manifest::kGolden.name);
   std::vector<ffi::Tensor> tensors = Numbered(golden, "input", manifest::kInputs);
   for (const auto& [name, weight] : weights) tensors.push_back(weight);

@@ -8,12 +8,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+import tvm
 
-from pipeline.bundle.bundle import EXAMPLE, read_bundle
+from pipeline.bundle.bundle import EXAMPLE, WEIGHTS, Bundle, read_bundle
 from pipeline.verification import NotVerified
 from targets.runtime.opencl import DEVICE_VARIABLE
 
@@ -86,11 +89,24 @@ def verify_bundle_elsewhere(directory: Path, run: Run) -> float:
         Its outputs differ.
     """
     bundle = read_bundle(directory)
-    outputs = run(bundle.library, bundle.weights_file, list(bundle.golden_inputs().values()))
+    with _weights_to_run(bundle) as weights:
+        outputs = run(bundle.library, weights, list(bundle.golden_inputs().values()))
     pairs = zip(outputs, bundle.golden_outputs().values(), strict=True)
     differences = [float(np.abs(ours - golden).max(initial=0)) for ours, golden in pairs]
     difference = math.inf if any(map(math.isnan, differences)) else max(differences)
     return _within(bundle.manifest.tolerance, difference, directory)
+
+
+@contextmanager
+def _weights_to_run(bundle: Bundle) -> Iterator[Path]:
+    """A file of the weights as `main` takes them."""
+    if not bundle.manifest.int8_weights:
+        yield bundle.weights_file
+        return
+    with TemporaryDirectory(prefix="deeprebirth-weights-") as folder:
+        path = Path(folder) / WEIGHTS
+        path.write_bytes(tvm.runtime.save_param_dict(bundle.weights()))
+        yield path
 
 
 def _within(tolerance: float, difference: float, directory: Path) -> float:

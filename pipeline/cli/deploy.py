@@ -70,6 +70,9 @@ def deploy(
     dtype: Annotated[
         str, typer.Option(help="float32, or float16 where the target's processor computes in it.")
     ] = "float32",
+    weights: Annotated[
+        str | None, typer.Option(help="int8: the bundle stores weights in a quarter of the size.")
+    ] = None,
     validation: ValidationOption = None,
     metric: MetricOption = None,
     preprocessing: PreprocessingOption = None,
@@ -113,7 +116,7 @@ def deploy(
     if retrained is not None:
         _check_unused(merging, "--retrained takes the merges that were made then")
     if data is None:
-        alone = samples | ({"validation": None} if dtype == "float16" else {})
+        alone = samples | ({} if dtype == "float32" and weights is None else {"validation": None})
         _check_unused(alone | numbers, "it is for retraining, which needs --data")
     deployment = run(
         model,
@@ -125,6 +128,7 @@ def deploy(
         retrained=retrained,
         training=None if data is None else _training(data, samples, settings(**numbers, seed=seed)),
         dtype=dtype,
+        weights=weights,
         validation=validation if data is None else None,
         tuning=tuning_of(
             trials, time_budget, tracker, key, device, threads, cc, database, merge_db, builders

@@ -1,4 +1,4 @@
-"""What float16 costs: a metric of the float32 and the float16 network on the same data, both in torch.
+"""What float16 or int8 weights cost: a metric of the network before and after on the same data, in torch.
 
 The float16 network's layers sum up in float32 there and round their results to float16. A device rounds
 within its sums too; how far the library that is handed over is from torch is verified on its own.
@@ -31,7 +31,7 @@ class Measured:
     metric : str
     samples : int
     before, after : float
-        Of the float32 and of the float16 network.
+        Of the float32 network, and of the converted one.
     """
 
     metric: str
@@ -40,8 +40,7 @@ class Measured:
     after: float
 
     def __str__(self) -> str:
-        values = f"{self.before:.2f} in float32, {self.after:.2f} in float16"
-        return f"{self.metric} {values} ({self.samples} samples)"
+        return f"{self.metric} {self.before:.2f} before, {self.after:.2f} after ({self.samples} samples)"
 
 
 def measure_accuracy(

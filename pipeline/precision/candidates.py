@@ -1,4 +1,4 @@
-"""A deployment's two networks with float16 layers."""
+"""A deployment's two networks in another form: with float16 layers, int8 weights, or both."""
 
 from __future__ import annotations
 
@@ -6,32 +6,37 @@ from typing import Any
 
 from pipeline.candidate import Candidate
 from pipeline.network import Network
-from pipeline.precision.network import AGAINST, to_float16_network
+from pipeline.precision.conversion import Form
+from pipeline.precision.network import convert_network
 from pipeline.precision.validation import Validation
 from pipeline.report.model import Compared, Precision
 
 
-def in_float16(
-    candidates: Compared[Candidate], network: Network, validation: Validation | None, seed: int
+def in_form(
+    form: Form, candidates: Compared[Candidate], network: Network, validation: Validation | None, seed: int
 ) -> Compared[Candidate]:
-    """Convert both networks and measure what each loses; raises as `to_float16_network` does."""
+    """Convert both networks and measure what each loses; raises as `convert_network` does."""
     original, merged = (
-        _converted(each, network, validation, seed) for each in (candidates.original, candidates.merged)
+        _converted(form, each, network, validation, seed) for each in (candidates.original, candidates.merged)
     )
     return Compared[Any](original=original, merged=merged)
 
 
-def _converted(candidate: Candidate, network: Network, validation: Validation | None, seed: int) -> Candidate:
-    made = to_float16_network(candidate.module, network, validation, seed)
+def _converted(
+    form: Form, candidate: Candidate, network: Network, validation: Validation | None, seed: int
+) -> Candidate:
+    made = convert_network(candidate.module, network, validation, seed, form)
     measured = made.measured
     precision = Precision(
+        dtype=form.dtype,
+        weights=form.weights,
         note=made.converted.notice(),
         metric=measured.metric,
         samples=measured.samples,
-        float32=measured.before,
-        float16=measured.after,
+        before=measured.before,
+        after=measured.after,
         data=made.data,
     )
     return Candidate(
-        candidate.name, made.converted.module, made.reference, AGAINST, made.tolerances, precision
+        candidate.name, made.converted.module, made.reference, form.against, made.tolerances, precision
     )

@@ -1,4 +1,4 @@
-"""A network in float16 as a deployment takes it: the module, what it has to compute, and what it costs.
+"""A network in another form as a deployment takes it: the module, what it has to compute, and what it costs.
 
 Layers whose numbers float16 cannot hold are looked for on the golden inputs, on the first samples of the
 validation data if there are any, and else on random inputs.
@@ -15,20 +15,19 @@ import tvm
 from pipeline.golden import random_inputs
 from pipeline.network import Network
 from pipeline.precision.accuracy import BATCH_SIZE, Measured, measure_accuracy, measure_agreement
-from pipeline.precision.conversion import Converted, convert
+from pipeline.precision.conversion import FLOAT16, Converted, Form, convert
 from pipeline.precision.tolerance import tolerances
 from pipeline.precision.validation import Validation
 from pipeline.precision.value_range import Batch
 from pipeline.twin import evaluate
 
-AGAINST = "its float16 layers in torch"
 _RANDOM = 32
 _LOOKED_AT = 256
 
 
 @dataclass(frozen=True)
-class Float16Network:
-    """A network with float16 layers.
+class ConvertedNetwork:
+    """A network with float16 layers, int8 weights, or both.
 
     Attributes
     ----------
@@ -50,9 +49,13 @@ class Float16Network:
     data: str | None
 
 
-def to_float16_network(
-    module: tvm.IRModule, network: Network, validation: Validation | None = None, seed: int = 0
-) -> Float16Network:
+def convert_network(
+    module: tvm.IRModule,
+    network: Network,
+    validation: Validation | None = None,
+    seed: int = 0,
+    form: Form = Form(FLOAT16),  # noqa: B008
+) -> ConvertedNetwork:
     """Convert the original or the merged module of a network.
 
     Parameters
@@ -66,6 +69,7 @@ def to_float16_network(
         stays the largest.
     seed : int
         Of the random inputs.
+    form : Form
 
     Raises
     ------
@@ -74,10 +78,10 @@ def to_float16_network(
     """
     golden = list(network.golden.inputs.values())
     samples = list(_random(network, seed) if validation is None else _first_of(validation))
-    converted = convert(module, [golden, *samples])
+    converted = convert(module, [golden, *samples], form)
     outputs = evaluate(converted.module, golden)
     reference = dict(zip(network.golden.outputs, outputs, strict=True))
-    return Float16Network(
+    return ConvertedNetwork(
         converted,
         reference,
         tolerances(converted.module, golden, reference),

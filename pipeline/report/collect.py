@@ -203,6 +203,9 @@ def _memory(built: Built) -> Memory:
         planned_bytes=built.compiled.planned_bytes,
         library_bytes=built.compiled.library.stat().st_size,
         weights_bytes=sum(array.nbytes for array in built.compiled.params.values()),
+        stored_weights_bytes=None
+        if built.stored is None
+        else sum(array.nbytes for array in built.stored.values()),
     )
 
 

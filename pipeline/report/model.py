@@ -128,18 +128,20 @@ class Refusal(Record):
 
 
 class Precision(Record):
-    """What the network lost by float16 layers, in words what they are, and on what that was measured.
+    """What the network lost by float16 layers or int8 weights, what these are, and how it was measured.
 
-    `float32` and `float16` are the metric of the network before and after; without validation `data` the
-    metric is the share of random inputs whose largest output stays the largest.
+    `before` is the metric of the network in float32, `after` that of the one with layers that compute in
+    `dtype` and weights rounded to `weights`, if to less than that. Without validation `data` the metric is
+    the share of random inputs whose largest output stays the largest.
     """
 
-    dtype: Literal["float16"] = "float16"
+    dtype: Literal["float32", "float16"]
+    weights: Literal["int8"] | None = None
     note: str = Field(min_length=1)
     metric: Name
     samples: PositiveInt
-    float32: FiniteFloat
-    float16: FiniteFloat
+    before: FiniteFloat
+    after: FiniteFloat
     data: Name | None = None
 
 
@@ -243,11 +245,15 @@ class Kernel(Record):
 
 
 class Memory(Record):
-    """Bytes: planned for intermediate results, of the compiled library, of the weights."""
+    """Bytes: planned for intermediate results, of the compiled library, of the weights.
+
+    `stored_weights_bytes` are those of the weights as the bundle stores them, if otherwise.
+    """
 
     planned_bytes: NonNegativeInt
     library_bytes: NonNegativeInt
     weights_bytes: NonNegativeInt
+    stored_weights_bytes: NonNegativeInt | None = None
 
 
 class Verification(Record):

@@ -87,9 +87,10 @@ def _accuracy_row(step: AccuracyStep) -> tuple[str, ...]:
 
 
 def _precision(precision: Compared[Precision]) -> Table:
-    """Return what float16 costs each network."""
+    """Return what float16 layers or int8 weights cost each network."""
     rows = (("original", precision.original), ("merged", precision.merged))
     facts = precision.merged
+    form = facts.dtype if facts.weights is None else f"{facts.dtype}, {facts.weights} weights"
     on = (
         f"{facts.samples:,} samples of {facts.data}"
         if facts.data
@@ -98,10 +99,10 @@ def _precision(precision: Compared[Precision]) -> Table:
         )
     )
     return Table(
-        title="Float16",
-        header=("network", "float32", "float16", "layers"),
+        title="Precision",
+        header=("network", "float32", form, "layers"),
         rows=tuple(
-            (name, metric_value(each.float32), metric_value(each.float16), each.note) for name, each in rows
+            (name, metric_value(each.before), metric_value(each.after), each.note) for name, each in rows
         ),
         note=f"{facts.metric} in torch, {on}.",
         numbers=frozenset({1, 2}),
@@ -225,6 +226,7 @@ def _comparison(report: Report) -> Table:
         sized("Memory planned for activations", memory, "planned_bytes", size),
         sized("Library", memory, "library_bytes", size),
         sized("Weights", memory, "weights_bytes", size),
+        *_stored(report),
     ]
     return Table(
         title="Original against merged",
@@ -241,6 +243,12 @@ def _launches(report: Report) -> Iterator[tuple[str, ...]]:
         before, after = report.launches.original, report.launches.merged
         counted = "Functions called" if report.target.gpu is None else "Kernels launched"
         yield counted, str(before), str(after), percent_change(before, after)
+
+
+def _stored(report: Report) -> Iterator[tuple[str, ...]]:
+    before, after = (each.stored_weights_bytes for each in (report.memory.original, report.memory.merged))
+    if before is not None and after is not None:
+        yield "Weights, as stored", size(before), size(after), percent_change(before, after)
 
 
 def _merges(report: Report) -> Table:

@@ -27,7 +27,7 @@ def test_the_metric_is_measured_before_and_after(data) -> None:
     measured = measure_accuracy(network.module, converted.module, validation, "top-1")
     assert (measured.metric, measured.samples, measured.before) == ("top-1", 20, 75.0)
     assert 70 <= measured.after <= 80
-    assert "float16" in str(measured)
+    assert "before" in str(measured)
 
 
 def test_a_broken_network_loses_accuracy(data, imported, classifier) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pipeline.errors import UserError
-from pipeline.precision import open_validation, to_float16_network
+from pipeline.precision import convert_network, open_validation
 from pipeline.twin import evaluate
 
 
@@ -17,7 +17,7 @@ def write_data(path, samples: int, size: int = 8) -> None:
 
 def test_without_data_random_inputs_are_compared(imported, classifier) -> None:
     network = imported(classifier, 1, 3, 8, 8)
-    made = to_float16_network(network.module, network)
+    made = convert_network(network.module, network)
     assert made.data is None
     assert (made.measured.metric, made.measured.samples) == ("agreement", 32)
     assert made.measured.after >= 90
@@ -31,7 +31,7 @@ def test_with_data_the_metric_is_measured(imported, classifier, tmp_path) -> Non
     network = imported(classifier, 1, 3, 8, 8)
     write_data(tmp_path / "val.npz", 30)
     validation = open_validation(tmp_path / "val.npz", network, metric="top-5")
-    made = to_float16_network(network.module, network, validation)
+    made = convert_network(network.module, network, validation)
     assert "val.npz" in made.data
     assert (made.measured.metric, made.measured.samples) == ("top-5", 30)
     assert made.measured.before == made.measured.after == 100
@@ -45,8 +45,8 @@ def test_layers_that_only_the_data_overflows_are_kept(imported, classifier, tmp_
     write_data(path, 6)
     with np.load(path) as arrays:
         np.savez(path, x=arrays["x"] * 1e5, y=arrays["y"])
-    assert to_float16_network(network.module, network).converted.kept == ()
-    kept = to_float16_network(network.module, network, open_validation(path, network)).converted.kept
+    assert convert_network(network.module, network).converted.kept == ()
+    kept = convert_network(network.module, network, open_validation(path, network)).converted.kept
     assert "0" in {each.layer for each in kept}
 
 
