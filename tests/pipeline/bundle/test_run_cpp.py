@@ -17,9 +17,10 @@ import torch
 import tvm
 from tvm import relax
 
-from pipeline.bundle import Bundle, verify_bundle
+from pipeline.bundle import Bundle, pack, verify_bundle
 from pipeline.report.collect import target_of
 from pipeline.report.model import FOR_TIMING_ONLY
+from relay_passes.round_weights import rounded
 from targets import TargetInfo, find
 from targets.machine import core_count
 from targets.runtime.opencl import OpenCLDevice
@@ -320,6 +321,52 @@ def test_a_small_difference_among_all_types_and_many_tensors(
     assert "median" not in run.stdout
 
 
+def int8_network() -> tuple[tvm.IRModule, dict]:
+    """Adds weights of both types, of all sizes, to its inputs, and so returns them where these are zero."""
+    generator = np.random.default_rng(0)
+    sizes = np.exp2(np.linspace(-11, 8, 24)).reshape(24, 1, 1)
+    weights = [
+        rounded((generator.standard_normal((24, 5, 70)) * sizes).astype(dtype), 0)
+        for dtype in ("float32", "float16")
+    ]
+    weights = [each.transpose(order) for each, order in zip(weights, [(1, 0, 2), (2, 1, 0)], strict=True)]
+    zeros = [np.zeros_like(each) for each in weights]
+    builder = relax.BlockBuilder()
+    inputs = [
+        relax.Var(f"x{index}", relax.TensorType(each.shape, str(each.dtype)))
+        for index, each in enumerate(weights)
+    ]
+    with builder.function("main", inputs):
+        with builder.dataflow():
+            pairs = zip(inputs, weights, strict=True)
+            sums = [builder.emit_output(relax.op.add(each, relax.const(weight))) for each, weight in pairs]
+        builder.emit_func_output(relax.Tuple(sums))
+    return builder.get(), {
+        "golden_inputs": {f"x{index}": each for index, each in enumerate(zeros)},
+        "golden_outputs": {f"w{index}": each for index, each in enumerate(weights)},
+    }
+
+
+def write_int8(write_compiled: Callable[..., Bundle], info: TargetInfo, **changes: object) -> Bundle:
+    module, golden = int8_network()
+    stored = pack(
+        {f"weight_{index:05d}": each for index, each in enumerate(golden["golden_outputs"].values())}
+    )
+    bundle = write_compiled(module, info, golden, stored=stored, tolerance=1e-40, **changes)
+    assert bundle.manifest.int8_weights == ("weight_00000", "weight_00001")
+    return bundle
+
+
+def test_int8_weights_are_multiplied_to_the_very_same_numbers(
+    write_compiled: Callable[..., Bundle], tmp_path: Path
+):
+    bundle = write_int8(write_compiled, find("host"))
+    run = Example(bundle, build(bundle, tmp_path / "build", wheel_folders())).run(".", "1")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert difference_in(run.stdout) == 0
+    assert verify_bundle(bundle.directory) == 0
+
+
 @pytest.fixture
 def cmake() -> str:
     path = shutil.which("cmake")
@@ -388,6 +435,16 @@ def test_emulated_cortex_a72(
     assert (run.returncode, run.stderr) == (0, "")
     assert difference_in(run.stdout) <= 1e-4
     assert "Linux aarch64, 2 threads, emulated" in run.stdout.splitlines()[-1]
+
+
+def test_int8_weights_on_an_emulated_cortex_a72(
+    emulator: tuple[str, ...], aarch64_home: Path, write_compiled: Callable[..., Bundle], tmp_path: Path
+):
+    bundle = write_int8(write_compiled, CORTEX_A72)
+    executable = build(bundle, tmp_path / "build", [aarch64_home], CORTEX_A72.compiler)
+    run = Example(bundle, executable, emulator).run(".", "1")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert difference_in(run.stdout) == 0
 
 
 def test_an_instruction_that_the_device_lacks(
