@@ -1,12 +1,16 @@
-"""A network in float16 as a deployment takes it, with and without validation data."""
+"""A network in another form as a deployment takes it, with and without validation data."""
 
 import numpy as np
 import pytest
 import torch
 
+from pipeline.bundle.int8 import factors
 from pipeline.errors import UserError
-from pipeline.precision import convert_network, open_validation
+from pipeline.precision import DTYPES, INT8, Form, convert_network, open_validation
 from pipeline.twin import evaluate
+from pipeline.verification import tolerance_for
+from relay_passes.graph import Graph, array_of
+from relay_passes.round_weights import CHANNEL_AXIS
 
 
 def write_data(path, samples: int, size: int = 8) -> None:
@@ -25,6 +29,24 @@ def test_without_data_random_inputs_are_compared(imported, classifier) -> None:
     (wanted,) = evaluate(made.converted.module, golden)
     np.testing.assert_array_equal(made.reference["output"], wanted)
     assert made.tolerances.keys() == network.golden.outputs.keys()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_int8_weights_are_products_in_either_type(imported, classifier, dtype: str) -> None:
+    network = imported(classifier, 1, 3, 8, 8)
+    made = convert_network(network.module, network, form=Form(dtype, INT8))
+    assert made.measured.after >= 90
+    assert "int8" in made.converted.notice()
+    assert ("float16" in made.converted.notice()) == (dtype == "float16")
+    graph = Graph(made.converted.module)
+    calls = [call for var in graph.layers if (call := graph.call(var, *CHANNEL_AXIS)) is not None]
+    weights = [array_of(call.args[1]) for call in calls]
+    assert len(weights) == 3
+    assert all(weight.dtype == dtype and factors(weight) is not None for weight in weights)
+    (wanted,), (found,) = network.golden.outputs.values(), made.reference.values()
+    assert 0 < np.abs(found - wanted).max() < 0.01
+    (tolerance,) = made.tolerances.values()
+    assert (tolerance == tolerance_for(found)) == (dtype == "float32")
 
 
 def test_with_data_the_metric_is_measured(imported, classifier, tmp_path) -> None:
