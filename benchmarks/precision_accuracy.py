@@ -1,12 +1,14 @@
-"""What float16 costs: `python benchmarks/float16_accuracy.py [--samples N]` prints one JSON object.
+"""What float16 and int8 weights cost: `python benchmarks/precision_accuracy.py [--samples N]` prints JSON.
 
-The trained network of `examples/` on Fashion-MNIST's test images, three ways: in float32; with float16 layers
-in torch, each of which sums up in float32 and rounds once; and with float16 layers compiled for this machine,
-where LLVM rounds every addition to float16, in software if it has to, as a device with such arithmetic does.
-`difference` is the mean over the images of the largest difference of a logit, relative to the largest logit.
+The trained network of `examples/` on Fashion-MNIST's test images: in float32; with float16 layers in torch,
+each of which sums up in float32 and rounds once; with float16 layers compiled for this machine, where LLVM
+rounds every addition to float16, in software if it has to, as a device with such arithmetic does; and with
+int8 weights in torch, computed in float32 and in float16. `difference` is the mean over the images of the
+largest difference of a logit, relative to the largest logit.
 
-`sums` has the error of one long float16 sum relative to its size, summed up whole and in parts of at most
-1024 terms that are added up in float32 (`relay_passes/shorten_sums.py`).
+`stored` has the bytes of the weights as a bundle stores them, and once they are multiplied. `sums` has the
+error of one long float16 sum relative to its size, summed up whole and in parts of at most 1024 terms that
+are added up in float32 (`relay_passes/shorten_sums.py`).
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ from tvm import relax
 import targets
 import tuning
 from pipeline import load_network
+from pipeline.bundle import pack
 from pipeline.data import Source, open_data
-from pipeline.precision import convert
+from pipeline.precision import FLOAT16, FLOAT32, INT8, Form, convert
 from pipeline.precision.tolerance import relative_tolerance
 from pipeline.twin import evaluate
 from relay_passes import inline_composites, strip_softmax
@@ -42,12 +45,15 @@ def main() -> None:
     samples = parser.parse_args().samples
     network = load_network(NETWORK)
     module = strip_softmax(network.module)
-    converted = convert(module, [list(network.golden.inputs.values())])
+    golden = [list(network.golden.inputs.values())]
+    converted = convert(module, golden)
+    rounded = {dtype: convert(module, golden, Form(dtype, INT8)).module for dtype in (FLOAT32, FLOAT16)}
     images, labels = _images(open_data(DATA, None, network).validation, samples)
     scores = {
         "float32": _in_torch(module, images),
         "float16_torch": _in_torch(converted.module, images),
         "float16_compiled": _compiled(converted.module, images),
+        **{f"int8_{dtype}": _in_torch(each, images) for dtype, each in rounded.items()},
     }
     accuracy = {name: 100 * float((found.argmax(1) == labels).mean()) for name, found in scores.items()}
     result = {
@@ -58,6 +64,7 @@ def main() -> None:
         "difference": {name: _difference(found, scores["float32"]) for name, found in scores.items()},
         "compiled_against_torch": _largest(scores["float16_compiled"], scores["float16_torch"]),
         "tolerance": relative_tolerance(converted.module),
+        "stored": {f"int8_{dtype}": _stored(each) for dtype, each in rounded.items()},
         "sums": [{"terms": terms, **_error_of_sums(terms)} for terms in TERMS],
     }
     print(json.dumps(result, indent=2))
@@ -79,6 +86,12 @@ def _compiled(module: tvm.IRModule, images: np.ndarray) -> np.ndarray:
     run = relax.VirtualMachine(made.executable, tvm.cpu())["main"]
     weights = [tvm.runtime.tensor(made.params[name]) for name in sorted(made.params)]
     return np.concatenate([run(tvm.runtime.tensor(image[None]), *weights).numpy() for image in images])
+
+
+def _stored(module: tvm.IRModule) -> dict[str, int]:
+    weights = tuning.compile_module(inline_composites(module), targets.find("host"), None).params
+    sizes = {"multiplied": weights, "int8": pack(weights)}
+    return {name: sum(each.nbytes for each in arrays.values()) for name, arrays in sizes.items()}
 
 
 def _relative(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
