@@ -87,28 +87,37 @@ def _first_channel(weight: np.ndarray, others: tuple[int, ...]) -> np.ndarray:
 
 def _numbers(weight: np.ndarray, others: tuple[int, ...]) -> np.ndarray | None:
     """The integers nearest to the weights over their scale; None if one is no integer but for rounding."""
-    double = weight.astype("float64")
-    scale = np.abs(double).max(others, keepdims=True) / LARGEST
-    exact = np.divide(double, scale, out=np.zeros_like(double), where=scale > 0)
-    numbers = np.rint(exact)
+    single = weight.astype("float32")
+    scale = np.abs(single).max(others, keepdims=True) / np.float32(LARGEST)
+    exact = np.divide(single, scale, out=np.zeros_like(single), where=scale > 0)
+    numbers = np.rint(exact).clip(-LARGEST, LARGEST)
     return numbers.astype("int8") if np.abs(exact - numbers).max() < 0.25 else None
 
 
 def _scales(weight: np.ndarray, numbers: np.ndarray, others: tuple[int, ...]) -> np.ndarray:
-    """The scales from whose products all weights can have been rounded: those between each one's neighbours.
+    shape = [1 if axis in others else length for axis, length in enumerate(weight.shape)]
+    scales = np.zeros(shape, "float32")
+    for place in np.ndindex(*shape):
+        channel = tuple(slice(None) if axis in others else index for axis, index in enumerate(place))
+        scales[place] = _scale(weight[channel], numbers[channel])
+    return scales
 
-    The middle is taken, since a float32 next to it is a scale too, if there is any.
+
+def _scale(weights: np.ndarray, numbers: np.ndarray) -> float:
+    """The scale from whose products all weights of a channel can have been rounded.
+
+    It is between bounds half way to each weight's neighbours. The middle is taken, since the float32 next to
+    it is within them, if any is.
     """
-    magnitude, times = np.abs(weight), np.abs(numbers).astype("float64")
-    bounds = []
-    for towards, unknown, narrowest in ((0, 0.0, np.max), (np.inf, np.inf, np.min)):
-        neighbour = np.nextafter(magnitude, magnitude.dtype.type(towards)).astype("float64")
-        bound = np.divide(
-            (magnitude + neighbour) / 2, times, out=np.full(times.shape, unknown), where=times > 0
-        )
-        bounds.append(narrowest(bound, others, keepdims=True))
-    lower, upper = bounds
-    return np.where(np.isfinite(upper), (lower + upper) / 2, 0).astype("float32")
+    used = numbers != 0
+    if not used.any():
+        return 0.0
+    magnitude, times = np.abs(weights[used]), np.abs(numbers[used]).astype("float64")
+    below, above = (
+        (magnitude.astype("float64") + np.nextafter(magnitude, magnitude.dtype.type(towards))) / 2 / times
+        for towards in (0, np.inf)
+    )
+    return float(below.max() + above.min()) / 2
 
 
 def _same_bits(first: np.ndarray, second: np.ndarray) -> bool:

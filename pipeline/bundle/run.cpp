@@ -142,29 +142,40 @@ Element* Elements(const ffi::Tensor& tensor) {
   return reinterpret_cast<Element*>(static_cast<char*>(tensor.data_ptr()) + tensor.byte_offset());
 }
 
-// The place of the scale of each number: an axis of the scales is as long as the numbers' axis, or 1.
-std::vector<size_t> ScaleOfEach(const ffi::Tensor& numbers, const ffi::Tensor& scales) {
-  std::vector<size_t> places{0};
-  for (size_t axis = 0; axis < numbers.shape().size(); ++axis) {
-    const auto length = static_cast<size_t>(numbers.shape()[axis]);
-    const bool varies = scales.shape()[axis] > 1;
-    std::vector<size_t> next;
-    next.reserve(places.size() * length);
-    for (const size_t place : places) {
-      for (size_t i = 0; i < length; ++i) next.push_back(varies ? place * length + i : place);
+// Goes through all places of a shape in order, and tells where in the scales the number there has its own: an
+// axis of the scales is as long as the numbers' axis, or 1.
+class Walk {
+ public:
+  Walk(const ffi::Tensor& numbers, const ffi::Tensor& scales)
+      : shape_(numbers.shape().begin(), numbers.shape().end()),
+        scales_(scales.shape().begin(), scales.shape().end()),
+        index_(shape_.size()) {}
+
+  size_t Scale() const {
+    int64_t place = 0;
+    for (size_t axis = 0; axis < index_.size(); ++axis) {
+      place = place * scales_[axis] + (scales_[axis] > 1 ? index_[axis] : 0);
     }
-    places = std::move(next);
+    return static_cast<size_t>(place);
   }
-  return places;
-}
+
+  void Next() {
+    for (size_t axis = index_.size(); axis-- > 0 && ++index_[axis] == shape_[axis];) index_[axis] = 0;
+  }
+
+ private:
+  const std::vector<int64_t> shape_, scales_;
+  std::vector<int64_t> index_;
+};
 
 ffi::Tensor Multiplied(const ffi::Tensor& numbers, const ffi::Tensor& scales, bool half) {
   const ffi::Function allocate = ffi::Function::GetGlobalRequired("runtime.TVMTensorAllocWithScope");
   const DLDataType type{kDLFloat, static_cast<uint8_t>(half ? 16 : 32), 1};
   const auto weights = allocate(ffi::Shape(numbers.shape()), type, kHost, nullptr).cast<ffi::Tensor>();
-  const std::vector<size_t> places = ScaleOfEach(numbers, scales);
-  for (size_t i = 0; i < places.size(); ++i) {
-    const float weight = Elements<int8_t>(numbers)[i] * Elements<float>(scales)[places[i]];
+  const int64_t count = numbers.numel();
+  Walk walk(numbers, scales);
+  for (int64_t i = 0; i < count; ++i, walk.Next()) {
+    const float weight = Elements<int8_t>(numbers)[i] * Elements<float>(scales)[walk.Scale()];
     if (half) {
       Elements<uint16_t>(weights)[i] = FloatToHalf(weight);
     } else {
