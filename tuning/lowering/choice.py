@@ -1,25 +1,19 @@
 """Which layers are computed by Winograd's convolution: those where its best schedule is the faster one.
 
 A layer becomes part of a function with what is fused to it, and that function is what the database knows. So
-the network is lowered as a whole in each way, with functions that are named after their layers, and the
-times of both functions of a layer are looked up. A way that was not measured is not taken; if neither was,
-the layer is direct.
+the network is prepared as a whole in both forms. In each, a layer's function is the one that is called with
+its weights. A way that was not measured is not taken; if neither was, the layer is direct.
 """
 
-import re
+import math
 
 import tvm
-from tvm import relax, topi
-from tvm.ir import Expr, IRModule
+from tvm.ir import GenericConst, IRModule
 from tvm.s_tir import meta_schedule as ms
 
-from tuning.lowering.layers import layers_of, lowered, with_winograd
-from tuning.lowering.winograd import convolved
+from tuning.lowering.layers import calls_of_functions, layers_of, with_winograd
 from tuning.prepare import prepare
 from tuning.records.database import best_seconds
-
-_LAYER = re.compile(r"layer(\d+)_")
-_UNKNOWN = float("inf")
 
 
 def forms(module: IRModule, target: tvm.target.Target) -> list[IRModule]:
@@ -49,50 +43,56 @@ def choose(module: IRModule, target: tvm.target.Target, database: ms.database.Da
     database : ms.database.Database
         Of the target.
     """
-    if len(forms(module, target)) == 1:
-        return module
-    direct, winograd = (_seconds(lowered(module, way), target, database) for way in (_direct, _winograd))
-    faster = {layer for layer, seconds in winograd.items() if seconds < direct.get(layer, _UNKNOWN)}
-    return with_winograd(module, faster.__contains__)
+    faster = {
+        layer
+        for layer, (direct, winograd) in rivals(module, target).items()
+        if _best(winograd, target, database) < _best(direct, target, database)
+    }
+    return with_winograd(module, faster.__contains__) if faster else module
 
 
-def _seconds(module: IRModule, target: tvm.target.Target, database: ms.database.Database) -> dict[int, float]:
-    """Return the best time of each layer's function that was measured."""
-    found = {}
-    for variable, function in prepare(module, target).functions_items():
-        layer = _LAYER.search(variable.name_hint)
-        if layer is not None:
-            seconds = _best(function, target, database)
-            if seconds is not None:
-                found[int(layer[1])] = seconds
-    return found
+def rivals(module: IRModule, target: tvm.target.Target) -> dict[int, tuple[IRModule, IRModule]]:
+    """Return the direct function and Winograd's, as the database knows them, by the numbers of the layers.
+
+    Parameters
+    ----------
+    module : IRModule
+        One Relax function ``main``, not legalised, its weights as constants in place.
+    target : tvm.target.Target
+        What it will be compiled for.
+    """
+    both = forms(module, target)
+    if len(both) == 1:
+        return {}
+    calls = layers_of(module), calls_of_functions(both[1])
+    weights = [[_constants(call)[0] for call in each] for each in calls]
+    direct, winograd = (_functions(form, target) for form in both)
+    return {
+        layer: (direct[one], winograd[other])
+        for layer, (one, other) in enumerate(zip(*weights, strict=True))
+        if one in direct and other in winograd
+    }
 
 
-def _best(
-    function: tvm.tirx.PrimFunc, target: tvm.target.Target, database: ms.database.Database
-) -> float | None:
+def _functions(module: IRModule, target: tvm.target.Target) -> dict[int, IRModule]:
+    """Return functions by the constants that they are called with."""
     normalize = tvm.get_global_func("tvm.s_tir.meta_schedule.normalize_mod")
-    record = database.query_tuning_record(normalize(function), target, "main")
-    return None if record is None else best_seconds(record.run_secs)
+    prepared = prepare(module, target)
+    return {
+        constant: normalize(prepared[call.args[0]])
+        for call in calls_of_functions(prepared)
+        for constant in _constants(call)
+    }
 
 
-def _direct(builder: relax.BlockBuilder, call: relax.Call, layer: int) -> Expr:
-    """Lower a layer as TVM does, with a name of its own."""
-    attrs = call.attrs
-    return builder.call_te(
-        topi.nn.conv,
-        inp=call.args[0],
-        filt=call.args[1],
-        stride=attrs.strides,
-        padding=attrs.padding,
-        dilation=attrs.dilation,
-        groups=attrs.groups,
-        data_layout=attrs.data_layout,
-        kernel_layout=attrs.kernel_layout,
-        out_dtype=attrs.out_dtype or None,
-        primfunc_name_hint=f"layer{layer}_conv2d",
-    )
+def _constants(call: tvm.ir.Call) -> list[int]:
+    """Return the addresses of a call's constants: passes hand these on as they are."""
+    arguments = [field for each in call.args for field in getattr(each, "fields", [each])]
+    return [each.value.data_ptr() for each in arguments if isinstance(each, GenericConst)]
 
 
-def _winograd(builder: relax.BlockBuilder, call: relax.Call, layer: int) -> Expr:
-    return convolved(builder, call, f"layer{layer}_winograd_conv2d")
+def _best(function: IRModule, target: tvm.target.Target, database: ms.database.Database) -> float:
+    """Return the best time of a function, infinity if there is none."""
+    record = database.query_tuning_record(function, target, "main")
+    seconds = None if record is None else best_seconds(record.run_secs)
+    return math.inf if seconds is None else seconds

@@ -2,41 +2,16 @@
 
 from collections.abc import Callable
 
+import tvm
 from tvm import relax
 from tvm.ir import Expr, IRModule
 
 from tuning.lowering.winograd import convolved, fits
 
-Way = Callable[[relax.BlockBuilder, relax.Call, int], Expr]
-
 
 def layers_of(module: IRModule) -> list[relax.Call]:
     """Return the calls of ``main`` that have a choice, in order."""
-    found: list[relax.Call] = []
-
-    def visit(expression: Expr) -> None:
-        if isinstance(expression, relax.Call) and fits(expression):
-            found.append(expression)
-
-    relax.analysis.post_order_visit(module["main"].body, visit)
-    return found
-
-
-def lowered(module: IRModule, way: Way) -> IRModule:
-    """Return a network with each of its layers that have a choice computed in a way of the caller's.
-
-    Parameters
-    ----------
-    module : IRModule
-        One Relax function ``main``, not legalised.
-    way : callable
-        Takes a builder, the call, and the layer's number, in the order of the calls; returns what replaces
-        the call.
-    """
-    lowering = _Lowering(module, way)
-    main = module.get_global_var("main")
-    lowering.builder_.update_func(main, lowering.visit_expr(module[main]))
-    return lowering.builder_.get()
+    return [call for call in calls_of(module) if fits(call)]
 
 
 def with_winograd(module: IRModule, chosen: Callable[[int], bool] = lambda _: True) -> IRModule:
@@ -47,16 +22,36 @@ def with_winograd(module: IRModule, chosen: Callable[[int], bool] = lambda _: Tr
     module : IRModule
         One Relax function ``main``, not legalised.
     chosen : callable
-        Tells of a layer's number whether it is.
+        Tells of a layer's number, in the order of the calls, whether it is.
     """
-    return lowered(module, lambda builder, call, layer: convolved(builder, call) if chosen(layer) else call)
+    lowering = _Lowering(module, chosen)
+    main = module.get_global_var("main")
+    lowering.builder_.update_func(main, lowering.visit_expr(module[main]))
+    return lowering.builder_.get()
+
+
+def calls_of(module: IRModule) -> list[relax.Call]:
+    """Return the calls in ``main``, in order."""
+    found: list[relax.Call] = []
+
+    def visit(expression: Expr) -> None:
+        if isinstance(expression, relax.Call):
+            found.append(expression)
+
+    relax.analysis.post_order_visit(module["main"].body, visit)
+    return found
+
+
+def calls_of_functions(module: IRModule) -> list[relax.Call]:
+    """Return the calls of TIR functions in ``main``, in order."""
+    return [call for call in calls_of(module) if call.op == tvm.ir.Op.get("relax.call_tir")]
 
 
 @relax.expr_functor.mutator
 class _Lowering(relax.PyExprMutator):
-    def __init__(self, module: IRModule, way: Way) -> None:
+    def __init__(self, module: IRModule, chosen: Callable[[int], bool]) -> None:
         super().__init__(module)
-        self._way = way
+        self._chosen = chosen
         self._layers = 0
 
     def visit_call_(self, call: relax.Call) -> Expr:
@@ -64,4 +59,4 @@ class _Lowering(relax.PyExprMutator):
         if not fits(call):
             return call
         self._layers += 1
-        return self._way(self.builder_, call, self._layers - 1)
+        return convolved(self.builder_, call) if self._chosen(self._layers - 1) else call

@@ -7,7 +7,7 @@ from tvm.ir import IRModule
 from tvm.s_tir import meta_schedule as ms
 
 import targets
-from tuning.lowering.choice import choose, forms
+from tuning.lowering.choice import choose, forms, rivals
 from tuning.lowering.layers import layers_of
 from tuning.prepare import prepare
 from tuning.records.database import FAILED_SECONDS, MODULE_EQUALITY
@@ -113,3 +113,26 @@ def test_without_records_all_is_direct(
 def test_a_gpu_has_the_direct_form_only(network: IRModule) -> None:
     gpu = targets.find("mali-g76").target()
     assert forms(network, gpu) == [network]
+
+
+def test_each_of_several_equal_layers_is_taken(
+    layer, database: ms.database.Database, host: targets.TargetInfo
+) -> None:
+    """Three layers of one size, two of them followed by the same, one by nothing."""
+    _, weight, bias = layer(inputs=8, outputs=8).values()
+    builder = relax.BlockBuilder()
+    image = relax.Var("image", relax.TensorType((1, 8, 14, 14), "float32"))
+    with builder.function("main", [image], attrs={"num_input": 1}):
+        with builder.dataflow():
+            y = image
+            for factor in (1, 2):
+                y = builder.emit(relax.op.nn.conv2d(y, relax.const(factor * weight), padding=(1, 1, 1, 1)))
+                y = builder.emit(relax.op.nn.relu(builder.emit(relax.op.add(y, relax.const(bias)))))
+            y = builder.emit(relax.op.nn.conv2d(y, relax.const(3 * weight), padding=(1, 1, 1, 1)))
+            result = builder.emit_output(y)
+        builder.emit_func_output(result)
+    module, target = builder.get(), host.target()
+    assert len(rivals(module, target)) == 3
+    for form, seconds in zip(forms(module, target), (1.0, 0.5), strict=True):
+        measured(form, database, target, [seconds, seconds])
+    assert layers_of(choose(module, target, database)) == []
