@@ -241,6 +241,9 @@ def test_a_damaged_record(
         ("--max-drop 0", "--max-drop has no use here"),
         ("--data d --max-drop -1", "--max-drop -1.0: "),
         ("--data nowhere", "nowhere"),
+        ("--weights int4", "weights cannot be stored as int4: choose int8"),
+        ("--weights int8 --validation nowhere", "nowhere"),
+        ("--weights int8 --metric top-5", "--metric has no use here"),
     ],
 )
 def test_contradictions_of_deploy(
