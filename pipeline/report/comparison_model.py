@@ -105,7 +105,7 @@ def _reason(reports: tuple[Report, ...], fastest: int | None) -> str:
     if not others:
         return "the only target that was measured on a real device"
     slower = ", ".join(
-        f"{each.latency_ms.merged.median / best:.2f}x the time for {each.target.name}" for each in others
+        f"{each.target.name} takes {each.latency_ms.merged.median / best:.2f}x as long" for each in others
     )
     reason = f"the fastest merged network, by medians measured in turns in one run: {slower}"
     originals = [

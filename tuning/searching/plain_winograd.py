@@ -36,11 +36,12 @@ _BYTES = 4
 _POINTS = (TILE + TAPS - 1) ** 2
 _JOBS_PER_CORE = 3
 _MOST_TILES = 64
+_MOST_TERMS = 4
 
 
 @dataclass(frozen=True)
 class _Sizes:
-    """Of a function: tiles, channels, and how many fill a vector."""
+    """Of a function: tiles, channels, and how many channels fill a vector."""
 
     batch: int
     rows: int
@@ -49,6 +50,11 @@ class _Sizes:
     outputs: int
     input_lanes: int
     output_lanes: int
+
+    @property
+    def terms(self) -> int:
+        """Input channels in a row, whose transformed inputs lie together."""
+        return max(each for each in divisors_of(self.inputs) if each <= _MOST_TERMS)
 
 
 @dataclass(frozen=True)
@@ -213,8 +219,9 @@ class _Plain:
         y, y_inner = schedule.split(y, self._sampled(y, size.rows))
         x, x_inner = schedule.split(x, self._sampled(x, size.columns))
         vector, lane = schedule.split(channel, [None, lanes])
-        schedule.reorder(batch, row, column, y, x, term, vector, y_inner, x_inner, lane)
-        self._unroll(vector, y_inner, x_inner, vector=lane)
+        term, step = schedule.split(term, [None, self._sizes.terms])
+        schedule.reorder(batch, row, column, y, x, term, step, vector, y_inner, x_inner, lane)
+        self._unroll(step, vector, y_inner, x_inner, vector=lane)
         stored = schedule.cache_write(block, 0, "global")
         schedule.reverse_compute_at(stored, x, preserve_unit_loops=True)
         *inner, channel = schedule.get_loops(stored)[-6:]

@@ -45,7 +45,7 @@ def test_the_fastest_merged_network_is_chosen(make: Make):
     choice = comparison.choice
     assert (choice.target, choice.network, choice.folder) == ("opencl", "merged", "opencl/merged")
     assert choice.median_ms == 6.0
-    assert "1.50x the time for host" in comparison.choice_note
+    assert "host takes 1.50x as long" in comparison.choice_note
     assert headline(comparison) == "Ship opencl/merged: the merged network for opencl, 6 ms"
 
 
