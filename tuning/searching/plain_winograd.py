@@ -104,13 +104,12 @@ def _choices(sizes: _Sizes, processor: Processor) -> list[_Choice]:
     fitting = [each for each in divisors_of(sizes.rows) if each * row_bytes <= _STRIP_BYTES] or [1]
     jobs = _JOBS_PER_CORE * processor.cores if processor.cores > 1 else 1
     enough = [each for each in fitting if sizes.batch * sizes.rows // each >= jobs]
-    in_strips = (
-        [_Choice(max(enough), each, True) for each in _blocks(sizes, max(enough), processor)]
-        if enough
-        else []
-    )
-    whole = [_Choice(max(fitting), each, False) for each in _blocks(sizes, max(fitting), processor)]
-    return in_strips + whole
+    ways = [(max(enough), True)] if enough else []
+    return [
+        _Choice(strip, block, alone)
+        for strip, alone in [*ways, (max(fitting), False)]
+        for block in _blocks(sizes, strip, processor)
+    ]
 
 
 def _blocks(sizes: _Sizes, strip: int, processor: Processor) -> list[Blocking]:

@@ -24,8 +24,8 @@ def computed(module: tvm.ir.IRModule, image: np.ndarray, target: tvm.target.Targ
 
 
 def bound(inputs: int) -> float:
-    """What a kernel of the direct convolution is allowed to be off, relative to the largest output."""
-    return allowed(Signature((), (), 9 * inputs, UNIT_ROUNDOFF))
+    """A fifth of what the direct convolution may be off, relative to the largest output."""
+    return allowed(Signature((), (), 9 * inputs, UNIT_ROUNDOFF)) / 5
 
 
 @st.composite
@@ -51,7 +51,7 @@ def test_it_computes_what_torch_does(layer, host: targets.TargetInfo, sizes: dic
     assert np.abs(got - wanted).max() <= bound(case.inputs) * max(1.0, np.abs(wanted).max())
 
 
-def test_it_is_no_less_exact_than_four_times_the_direct_convolution_on_images(
+def test_its_error_on_images_is_at_most_four_times_that_of_the_direct_convolution(
     layer, host: targets.TargetInfo
 ) -> None:
     case = layer(inputs=96, outputs=24, height=30, width=30)
