@@ -1,10 +1,10 @@
 """Plain schedules of Winograd's convolution: what an engineer would write, without search.
 
 The image is cut into strips of tile rows. The inputs of a strip are transformed once, channels in vectors,
-and stay in the cache for all blocks of output channels. For such a block, each of the 36 products keeps its
-sums in registers, as the direct convolution does, with tiles in place of pixels; the sums of all 36 are a
-small buffer, of which the outputs are made a row of tiles at a time. Transforms are unrolled: they are a few
-additions of vectors, whose coefficients are constants.
+for all blocks of output channels. For such a block, each of the 36 products keeps its sums in registers, as
+the direct convolution does, with tiles in place of pixels; the sums of all 36 are a small buffer, of which
+the outputs are made a row of tiles at a time. Transforms are unrolled: they are a few additions of vectors,
+whose coefficients are constants.
 
 Strips go parallel. Where they are too few for the cores, all inputs are transformed first, and blocks of
 channels go parallel, too. As with `plain`, sizes are MetaSchedule's sampling instructions.
@@ -99,9 +99,14 @@ def _sizes(module: IRModule, processor: Processor) -> _Sizes:
 
 
 def _choices(sizes: _Sizes, processor: Processor) -> list[_Choice]:
-    """Strips that fit the cache, both ways of going parallel, and two blocks of sums for each."""
-    row_bytes = _POINTS * sizes.columns * sizes.inputs * _BYTES
-    fitting = [each for each in divisors_of(sizes.rows) if each * row_bytes <= _STRIP_BYTES] or [1]
+    """Large strips, both ways of going parallel, and two blocks of sums for each.
+
+    All weights are read for each strip, and all inputs of a strip for each block of channels. So a strip's
+    inputs may fill the cache, and where weights take more than that, as much as the weights.
+    """
+    row = sizes.columns * sizes.inputs
+    most = max(_STRIP_BYTES / (_POINTS * _BYTES), sizes.inputs * sizes.outputs)
+    fitting = [each for each in divisors_of(sizes.rows) if each * row <= most] or [1]
     jobs = _JOBS_PER_CORE * processor.cores if processor.cores > 1 else 1
     enough = [each for each in fitting if sizes.batch * sizes.rows // each >= jobs]
     ways = [(max(enough), True)] if enough else []
