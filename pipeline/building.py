@@ -91,7 +91,9 @@ class Builder:
         tuned, log = tune_module(module, name, target, self.place.session, self.how, self.seed, self.progress)
         self.progress.stage(f"Compiling and verifying {what}")
         on_gpu = target.gpu is not None
-        compiled = tuning.compile_module(module, target, self.how.records, functions_alone=on_gpu)
+        compiled = tuning.compile_module(
+            module, target, self.how.records, functions_alone=on_gpu, exact_math=self.how.exact_math
+        )
         outputs = self.place.run(_library(compiled), self.inputs)
         check = verify(
             f"tuned library of the {name} network",

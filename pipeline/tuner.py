@@ -75,6 +75,8 @@ class Tuning:
         Databases whose records are taken over first.
     builders : str, optional
         ``tcp://HOST:PORT`` of a Dask scheduler that builds candidates; by default this machine does.
+    exact_math : bool
+        Convolutions are only computed directly, not by Winograd's algorithm where that is faster.
     """
 
     trials: int | None = TRIALS
@@ -87,6 +89,7 @@ class Tuning:
     database: str | os.PathLike[str] | None = None
     merge_db: tuple[str | os.PathLike[str], ...] = ()
     builders: str | None = None
+    exact_math: bool = False
 
     @property
     def records(self) -> Path:
@@ -296,6 +299,7 @@ def tune_module(
             name=name,
             builder=builder,
             seed=seed,
+            exact_math=how.exact_math,
             log=take,
             say=shown.say,
         )

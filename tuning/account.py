@@ -223,7 +223,7 @@ class Account:
 
 def network_ms(tasks: Sequence[Task]) -> float | None:
     """Return milliseconds of the whole network with the best schedules; None until every task has one."""
-    best = [task.state.best_seconds for task in tasks]
-    if any(each is None for each in best):
+    called = [task.state for task in tasks if task.state.calls]
+    if any(state.best_seconds is None for state in called):
         return None
-    return 1e3 * sum(task.state.weight * each for task, each in zip(tasks, best, strict=True))
+    return 1e3 * sum(state.calls * state.best_seconds for state in called)

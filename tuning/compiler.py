@@ -28,6 +28,8 @@ from tuning.building.gpu_limits import within_limits
 from tuning.errors import TuningError
 from tuning.functions import Calls, NetworkFunction
 from tuning.intrinsics import import_cpu_intrinsics
+from tuning.lowering import winograd
+from tuning.lowering.choice import choose
 from tuning.prepare import prepare
 from tuning.records import database as db
 from tuning.untuned import is_scheduled, schedule_untuned
@@ -86,6 +88,11 @@ class Compiled:
         return sum(function.launches for function in self.functions)
 
     @property
+    def winograd_layers(self) -> int:
+        """Convolutions that Winograd's algorithm computes."""
+        return sum(function.calls for function in self.functions if winograd.NAME in function.name)
+
+    @property
     def library(self) -> Path:
         """The shared library, in a directory that goes with this object."""
         return Path(self._folder.name) / LIBRARY
@@ -126,7 +133,11 @@ class Compiled:
 
 
 def compile_module(
-    module: IRModule, target: TargetInfo, database_dir: Path | None, functions_alone: bool = False
+    module: IRModule,
+    target: TargetInfo,
+    database_dir: Path | None,
+    functions_alone: bool = False,
+    exact_math: bool = False,
 ) -> Compiled:
     """Compile a network.
 
@@ -140,6 +151,9 @@ def compile_module(
         The directory given to ``tune``; None compiles without tuned schedules.
     functions_alone : bool
         Whether the functions are wanted alone, too, to be timed; linking takes twice as long.
+    exact_math : bool
+        Whether all convolutions are computed directly, where the database knows Winograd's algorithm to be
+        faster, too.
 
     Raises
     ------
@@ -151,7 +165,7 @@ def compile_module(
     """
     target.require_compiler()
     folder = tempfile.TemporaryDirectory(prefix="deeprebirth-compile-")
-    arguments = (module, target, database_dir, folder.name, functions_alone)
+    arguments = (module, target, database_dir, folder.name, functions_alone, exact_math)
     outcome = call(compile_into, *arguments, seconds=_COMPILE_SECONDS)
     if outcome.cause is not None:
         folder.cleanup()
@@ -160,14 +174,20 @@ def compile_module(
 
 
 def compile_into(
-    module: IRModule, target: TargetInfo, database_dir: Path | None, folder: str, functions_alone: bool
+    module: IRModule,
+    target: TargetInfo,
+    database_dir: Path | None,
+    folder: str,
+    functions_alone: bool,
+    exact_math: bool = False,
 ) -> _Summary:
     """Compile a network into the files of ``folder``."""
     import_cpu_intrinsics()
     tvm_target = target.target()
-    module = prepare(module, tvm_target)
     with db.readable(database_dir, tvm_target) as (database, cleaning):
-        module = _apply(module, tvm_target, database)
+        if not exact_math:
+            module = choose(module, tvm_target, database)
+        module = _apply(prepare(module, tvm_target), tvm_target, database)
     names, untuned = _functions(module)
     if target.gpu is not None:
         module = schedule_untuned(module, tvm_target)

@@ -39,7 +39,7 @@ class TaskResult:
     name : str
         The TIR function's name.
     weight : int
-        How often the network calls it.
+        How often the network calls it; 0 if another function that computes the same is faster.
     trials, failed : int
         Candidates measured, earlier runs included, and how many of them failed.
     best_us : float or None
@@ -93,6 +93,7 @@ class TuningResult:
     @property
     def network_ms(self) -> float | None:
         """Milliseconds of the whole network, summed over its functions; None if one has no schedule."""
-        if any(task.best_us is None for task in self.tasks):
+        called = [task for task in self.tasks if task.weight]
+        if any(task.best_us is None for task in called):
             return None
-        return sum(task.weight * task.best_us for task in self.tasks) / 1e3
+        return sum(task.weight * task.best_us for task in called) / 1e3

@@ -1,8 +1,9 @@
 """The tasks of a network, each with its search and what the database knows of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import tvm
 from tvm.ir import IRModule
 from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.analysis import estimate_tir_flops
@@ -10,6 +11,7 @@ from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
 
 from targets import TargetInfo
 from tuning.errors import TuningError
+from tuning.lowering.choice import forms, rivals
 from tuning.prepare import prepare
 from tuning.progress import TaskProgress
 from tuning.records import database as db
@@ -71,12 +73,12 @@ class Task:
         state, best = self.state, self.state.best_seconds
         return TaskProgress(
             name=self.name,
-            weight=state.weight,
+            weight=state.calls,
             flop=state.flop,
             trials=state.trials,
             failed=self.failed,
             best_us=None if best is None else best * 1e6,
-            stopped=state.exhausted or state.stopped,
+            stopped=state.exhausted or state.stopped or state.beaten,
         )
 
     def _note(self, seconds: float | None) -> None:
@@ -91,8 +93,11 @@ def tasks_of(
     verdicts: Verdicts,
     model: ms.CostModel,
     seed: int,
+    exact_math: bool = False,
 ) -> list[Task]:
     """Extract the tasks of a network and tell each what the database knows of it.
+
+    Where a layer can be computed in two ways, each is a task, and they are rivals.
 
     Raises
     ------
@@ -100,23 +105,43 @@ def tasks_of(
         If the network calls no functions.
     """
     tvm_target = target.target()
-    extracted = ms.relax_integration.extract_tasks(
-        prepare(module, tvm_target), tvm_target, module_equality=db.MODULE_EQUALITY
-    )
+    extracted: dict[ms.database.Workload, ms.ExtractedTask] = {}
+    for each in _extracted(module, tvm_target, exact_math):
+        extracted.setdefault(database.commit_workload(each.dispatched[0]), each)
     if not extracted:
         raise TuningError("the network has nothing to tune: it calls no functions")
     seeds = ms.utils.fork_seed(seed, len(extracted))
     experience = Experience.of(database)
     tasks = []
-    for each, own in zip(extracted, seeds, strict=True):
+    for (workload, each), own in zip(extracted.items(), seeds, strict=True):
         name, function = each.task_name, each.dispatched[0]
         heavy = any(word in name for word in _HEAVY_OPERATORS)
         state = TaskState(int(each.weight), float(estimate_tir_flops(function)), heavy)
         search = Search(function, target, own, heavy, database, model, experience)
-        workload = database.commit_workload(function)
         tasks.append(Task(name, search, workload, state, known=set(verdicts.banned(workload))))
+    if not exact_math:
+        _pair(tasks, rivals(module, tvm_target).values(), database)
     _recall(tasks, database)
     return tasks
+
+
+def _extracted(module: IRModule, target: tvm.target.Target, exact_math: bool) -> Iterator[ms.ExtractedTask]:
+    """Yield what the forms of a network call; what they share comes again."""
+    for form in [module] if exact_math else forms(module, target):
+        yield from ms.relax_integration.extract_tasks(
+            prepare(form, target), target, module_equality=db.MODULE_EQUALITY
+        )
+
+
+def _pair(
+    tasks: list[Task], pairs: Iterable[tuple[IRModule, IRModule]], database: ms.database.Database
+) -> None:
+    """Make rivals of the tasks that compute the same; both count the operations of the first."""
+    states = {task.workload: task.state for task in tasks}
+    for pair in pairs:
+        one, other = (states[database.commit_workload(each)] for each in pair)
+        one.rival, other.rival = other, one
+        other.flop = one.flop
 
 
 def _recall(tasks: list[Task], database: ms.database.Database) -> None:

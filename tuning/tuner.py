@@ -48,6 +48,7 @@ def tune(
     name: str = "network",
     builder: Builder | None = None,
     seed: int = 0,
+    exact_math: bool = False,
     log: Callable[[Line], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> TuningResult:
@@ -75,6 +76,8 @@ def tune(
         What builds candidates, closed by the caller; by default processes on this machine do.
     seed : int
         Seed of the search.
+    exact_math : bool
+        Whether convolutions are only computed directly, not by Winograd's algorithm too.
     log : callable, optional
         Given each line of the session's log, from any thread but one at a time; progress is among them.
     say : callable, optional
@@ -94,7 +97,7 @@ def tune(
         known = verdicts.read(db.directory(base, tvm_target))
         with held_back():
             model = cost_model(target)
-            tasks = tasks_of(module, target, database, known, model, seed)
+            tasks = tasks_of(module, target, database, known, model, seed, exact_math)
         account = Account(tasks, target, session, budget, log, say)
         if not account.is_spent or unconfirmed(tasks, database, known):
             tuner = _Tuner(tasks, target, database, known, account)
@@ -215,5 +218,5 @@ def _result(tasks: list[Task], account: Account, cleaning: db.Cleaning) -> Tunin
 def _sum_up(task: Task) -> TaskResult:
     best = task.state.best_seconds
     return TaskResult(
-        task.name, task.state.weight, task.state.trials, task.failed, None if best is None else best * 1e6
+        task.name, task.state.calls, task.state.trials, task.failed, None if best is None else best * 1e6
     )

@@ -37,6 +37,7 @@ from pipeline.cli.tuning import (
     DatabaseOption,
     DeviceOption,
     DevicesOption,
+    ExactMathOption,
     KeyOption,
     MergeDbOption,
     TargetsOption,
@@ -94,6 +95,7 @@ def deploy(
     database: DatabaseOption = None,
     merge_db: MergeDbOption = [],  # noqa: B006
     builders: BuildersOption = None,
+    exact_math: ExactMathOption = False,
     seed: Annotated[int, typer.Option(help="Seed of the search, of the golden input and of retraining.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -131,7 +133,17 @@ def deploy(
         weights=weights,
         validation=validation if data is None else None,
         tuning=tuning_of(
-            trials, time_budget, tracker, key, device, threads, cc, database, merge_db, builders
+            trials,
+            time_budget,
+            tracker,
+            key,
+            device,
+            threads,
+            cc,
+            database,
+            merge_db,
+            builders,
+            exact_math,
         ),
         seed=seed,
         progress=Progress(),

@@ -14,6 +14,7 @@ from pipeline.cli.tuning import (
     DatabaseOption,
     DeviceOption,
     DevicesOption,
+    ExactMathOption,
     KeyOption,
     MergeDbOption,
     TargetOption,
@@ -40,6 +41,7 @@ def tune(
     database: DatabaseOption = None,
     merge_db: MergeDbOption = [],  # noqa: B006
     builders: BuildersOption = None,
+    exact_math: ExactMathOption = False,
     input_shape: ShapeOption = [],  # noqa: B006
     seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
     as_json: JsonOption = False,
@@ -57,7 +59,17 @@ def tune(
         target=target,
         input_shapes=input_shapes(input_shape),
         tuning=tuning_of(
-            trials, time_budget, tracker, key, device, threads, cc, database, merge_db, builders
+            trials,
+            time_budget,
+            tracker,
+            key,
+            device,
+            threads,
+            cc,
+            database,
+            merge_db,
+            builders,
+            exact_math,
         ),
         seed=seed,
         progress=Progress(),

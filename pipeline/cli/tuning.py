@@ -77,6 +77,14 @@ BuildersOption = Annotated[
     ),
 ]
 
+ExactMathOption = Annotated[
+    bool,
+    typer.Option(
+        "--exact-math",
+        help="Compute convolutions directly only, not by Winograd's algorithm where it is faster.",
+    ),
+]
+
 
 def tuning_of(
     trials: int | None,
@@ -89,6 +97,7 @@ def tuning_of(
     database: Path | None,
     merge_db: list[Path],
     builders: str | None,
+    exact_math: bool,
 ) -> "Tuning":
     """What the options for tuning ask for.
 
@@ -110,6 +119,7 @@ def tuning_of(
         database=database,
         merge_db=tuple(merge_db),
         builders=builders,
+        exact_math=exact_math,
     )
 
 

@@ -216,6 +216,7 @@ def _tuning(built: Built) -> Tuning:
         records_applied=built.compiled.records_applied,
         functions=built.compiled.functions_total,
         untuned=tuple(built.compiled.untuned),
+        winograd=built.compiled.winograd_layers,
         seconds=built.tuned.seconds,
         failed=sum(task.failed for task in built.tuned.tasks),
         failures={str(cause): count for cause, count in built.tuned.failures.items()},

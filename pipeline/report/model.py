@@ -279,7 +279,7 @@ class Tuning(Record):
     are the causes of this session's failed trials. `wrong` names the tasks with a schedule that computed
     something else than the untuned function and was banned, `uncompared` those whose schedule could not be
     compared. `left_out` is what of the database was not used. `outliers` are run times that were left out,
-    `unsteady` trials whose times did not settle.
+    `unsteady` trials whose times did not settle. `winograd` counts layers that Winograd's algorithm computes.
     """
 
     tasks: NonNegativeInt
@@ -295,6 +295,7 @@ class Tuning(Record):
     left_out: str = "nothing"
     outliers: NonNegativeInt = 0
     unsteady: NonNegativeInt = 0
+    winograd: NonNegativeInt = 0
 
 
 class HandedOver(Record):

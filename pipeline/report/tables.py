@@ -324,6 +324,7 @@ def _tuning(report: Report) -> Table:
         "Trials whose times did not settle": "unsteady",
         "Records applied": "records_applied",
         "Functions": "functions",
+        "Layers by Winograd's algorithm": "winograd",
     }
     counts = ((label, *(str(getattr(each, name)) for each in both)) for label, name in fields.items())
     return Table(

@@ -26,6 +26,9 @@ from tvm.tirx import IntImm, Select, if_then_else
 
 from tuning.lowering.toom_cook import matrices
 
+NAME = "winograd_conv2d"
+"""What its functions are called, with the names of what is fused to them around it."""
+
 TILE = 4
 TAPS = 3
 POINTS = (0, 5 / 8, -5 / 8, 3 / 2, -3 / 2)
@@ -62,7 +65,7 @@ def fits(call: relax.Call) -> bool:
     return tuple(weight.shape[2:]) == (TAPS, TAPS) and _saves(call)
 
 
-def convolved(builder: relax.BlockBuilder, call: relax.Call, name: str = "winograd_conv2d") -> Expr:
+def convolved(builder: relax.BlockBuilder, call: relax.Call, name: str = NAME) -> Expr:
     """Return the call of a TIR function that computes a convolution.
 
     Parameters

@@ -14,6 +14,7 @@ _MOST_LIGHT = 8
 _HOPELESS = 2 * ROUND
 _LOOK_BACK = 4 * ROUND
 _LEAST_GAIN = 0.02
+_CLOSE = 1.2
 
 
 @dataclass
@@ -38,6 +39,8 @@ class TaskState:
         Candidates under way: chosen, but not measured yet.
     gains : list of tuple of int and float
         The best times one after the other, each with the trials that had been made before it.
+    rival : TaskState or None
+        Of another function that computes the same; the network calls the faster one of both.
     """
 
     weight: int
@@ -48,11 +51,22 @@ class TaskState:
     exhausted: bool = False
     pending: int = 0
     gains: list[tuple[int, float]] = field(default_factory=list)
+    rival: "TaskState | None" = field(default=None, compare=False, repr=False)
 
     @property
     def begun(self) -> int:
         """Trials made and under way."""
         return self.trials + self.pending
+
+    @property
+    def calls(self) -> int:
+        """How often the network calls it, which is not at all if its rival is faster."""
+        return 0 if self._is_behind(1) else self.weight
+
+    @property
+    def beaten(self) -> bool:
+        """Whether its rival is so much faster that it will hardly win."""
+        return self._is_behind(_CLOSE)
 
     def note(self, seconds: float | None) -> None:
         """Take in a trial's time; None if it failed."""
@@ -76,6 +90,11 @@ class TaskState:
     def stopped(self) -> bool:
         """Whether its last trials won next to nothing."""
         return self.gain < _LEAST_GAIN
+
+    def _is_behind(self, factor: float) -> bool:
+        if self.rival is None or self.rival.best_seconds is None:
+            return False
+        return self.best_seconds is None or self.best_seconds > factor * self.rival.best_seconds
 
 
 def next_round(tasks: list[TaskState], left: int | None) -> tuple[int, int] | None:
@@ -118,7 +137,7 @@ def _first_round(tasks: list[TaskState], left: int | None) -> tuple[int, int] | 
 
 def _room(task: TaskState) -> int:
     """Trials that a task may still begin."""
-    if task.exhausted or (task.best_seconds is None and task.begun >= _HOPELESS):
+    if task.exhausted or task.beaten or (task.best_seconds is None and task.begun >= _HOPELESS):
         return 0
     return ROUND if task.heavy else _MOST_LIGHT - task.begun
 

@@ -26,6 +26,7 @@ from tuning.searching.budget import ROUND
 from tuning.searching.lessons import Lesson, cost_model, lesson_of
 from tuning.searching.plain import plain_schedules
 from tuning.searching.plain_gpu import plain_gpu_schedule
+from tuning.searching.plain_winograd import is_winograd, plain_winograd_schedules
 from tuning.searching.processor import processor_of
 from tuning.searching.space import TVM_ERRORS, replay, tune_context
 from tuning.searching.transfer import Experience, snapped
@@ -125,6 +126,10 @@ class Search:
         if not ready_first:
             yield from self._ready
 
+    @cached_property
+    def _is_winograd(self) -> bool:
+        return is_winograd(self._module)
+
     @property
     def _on_gpu(self) -> bool:
         return self._target.gpu is not None
@@ -143,7 +148,8 @@ class Search:
         target = self._target.target()
         if self._on_gpu:
             return [plain_gpu_schedule(self._module, target)][: self._most_plain]
-        return plain_schedules(self._module, processor_of(target), self._most_plain)
+        plain = plain_winograd_schedules if self._is_winograd else plain_schedules
+        return plain(self._module, processor_of(target), self._most_plain)
 
     @cached_property
     def _context(self) -> ms.TuneContext:
@@ -155,7 +161,12 @@ class Search:
         context = tune_context(
             self._module, self._target.target(), self._heavy, strategy, self._seed, self._target.threads
         )
-        goes_on_from_plain = self._heavy and not self._on_gpu
-        spaces = [*context.generate_design_space(), *(self._plain[:1] if goes_on_from_plain else [])]
-        context.pre_tuning(_MANY_TRIALS, ROUND, spaces, self._database, self._model)
+        context.pre_tuning(_MANY_TRIALS, ROUND, self._spaces(context), self._database, self._model)
         return context
+
+    def _spaces(self, context: ms.TuneContext) -> list[Schedule]:
+        """MetaSchedule's spaces and the first plain one; MetaSchedule has none for Winograd's convolution."""
+        if self._is_winograd:
+            return self._plain[:1]
+        goes_on_from_plain = self._heavy and not self._on_gpu
+        return [*context.generate_design_space(), *(self._plain[:1] if goes_on_from_plain else [])]
