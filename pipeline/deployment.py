@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -176,6 +176,8 @@ def deploy(
     if weights not in (None, INT8):
         raise UserError(f"weights cannot be stored as {weights}: choose {INT8}, or leave it out")
     form = Form(dtype, weights)
+    if weights == INT8:
+        tuning = replace(tuning, exact_math=True)
     if form == Form() and validation is not None:
         raise UserError("--validation has no use here: it is for --data, --dtype float16 or --weights int8")
     for info in infos if dtype == FLOAT16 else ():

@@ -9,7 +9,7 @@ Errors grow with the entries of the matrices. The points 0, +-5/8, +-3/2 and inf
 those of the matrices that are applied when the network runs are exact in float32. Seen with 8 to 256 input
 channels, random and ReLU's, dense and sparse: the root mean square of the error is up to 4 times that of the
 direct convolution, and the largest error below a tenth of what `tuning.measuring.compare` allows a schedule
-of the direct one. With the usual points 0, +-1, +-2 it would be four times as large.
+of the direct one. With the usual points 0, +-1, +-2 it would be about five times as large.
 
 The function is plain: which loops are unrolled, in vectors, and in which order is a schedule's matter.
 """

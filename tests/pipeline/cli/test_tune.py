@@ -8,7 +8,7 @@ import pytest
 import targets
 import tuning
 from pipeline.cli.main import run
-from pipeline.cli.tuning import duration
+from pipeline.cli.tuning import duration, tuning_of
 from pipeline.errors import UserError
 from targets.runtime.opencl import OpenCLDevice
 from tuning.session_log import read_log
@@ -117,3 +117,8 @@ def test_durations(text: str, seconds: float):
 def test_what_is_no_duration(text: str):
     with pytest.raises(UserError, match="1h30m"):
         duration(text)
+
+
+def test_winograds_algorithm_can_be_turned_off() -> None:
+    given = (TRIALS, *[None] * 7, [], None)
+    assert [tuning_of(*given, exact_math).exact_math for exact_math in (False, True)] == [False, True]
