@@ -36,7 +36,7 @@ import targets
 import tuning
 from pipeline.merging import MergeRequest
 from pipeline.network import Network
-from relay_passes import Ratio
+from relay_passes import Ratio, inline_composites
 
 NETWORKS = (
     "light_inception_v1",
@@ -176,15 +176,16 @@ def _row(
 
 def _ours(network: Network, host: targets.TargetInfo, trials: int, records: Path, folder: Path) -> Ours:
     """Tune with a quarter of the trials, compile, tune with the rest and compile again."""
+    module = inline_composites(network.module)
     seconds, places = [], []
     with tuning.LocalSession(host) as session:
         for part, most in (("quarter", trials // 4), ("whole", trials)):
-            result = tuning.tune(network.module, host, session, records, tuning.Budget(trials=most))
+            result = tuning.tune(module, host, session, records, tuning.Budget(trials=most))
             seconds.append(round(result.seconds, 1))
             places.append(folder / part)
             shutil.rmtree(places[-1], ignore_errors=True)
             places[-1].mkdir(parents=True)
-            compiled = tuning.compile_module(network.module, host, records)
+            compiled = tuning.compile_module(module, host, records)
             compiled.export(places[-1] / "library.so", places[-1] / "weights.params")
     return Ours(*places, seconds[0], round(sum(seconds), 1))
 

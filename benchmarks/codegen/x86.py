@@ -104,7 +104,12 @@ def inner_loop(library: Path) -> InnerLoop | None:
     """Return the inner loop of a library that multiplies most in a turn; None if none multiplies."""
     command = ["objdump", "-d", "--no-show-raw-insn", str(library)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_SECONDS).stdout
-    bodies = [loop.body for loop in inner_loops(read_disassembly(printed))]
+    return inner_loop_of(read_disassembly(printed))
+
+
+def inner_loop_of(code: list[Instruction]) -> InnerLoop | None:
+    """Return the inner loop that multiplies most in a turn; None if none multiplies."""
+    bodies = [loop.body for loop in inner_loops(code)]
     busiest = max(bodies, key=_multiply_adds, default=())
     if not _multiply_adds(busiest):
         return None

@@ -3,9 +3,7 @@
 import os
 from pathlib import Path
 
-import numpy as np
-
-Arrays = list[np.ndarray]
+from engines import Arrays
 
 VERSION = "this"
 

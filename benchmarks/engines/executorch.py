@@ -3,16 +3,14 @@
 import importlib.metadata
 from pathlib import Path
 
-import numpy as np
 import torch
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import to_edge_transform_and_lower
 from executorch.extension.pybindings import portable_lib
 from executorch.runtime import Runtime
 
+from engines import Arrays
 from engines.twin import program_of
-
-Arrays = list[np.ndarray]
 
 VERSION = importlib.metadata.version("executorch")
 

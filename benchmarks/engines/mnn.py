@@ -6,10 +6,9 @@ import tempfile
 from pathlib import Path
 
 import MNN
-import numpy as np
-import onnx
 
-Arrays = list[np.ndarray]
+from engines import Arrays
+from engines.signature import signature
 
 VERSION = MNN.version()
 _CONVERTER = Path(sys.executable).with_name("mnnconvert")
@@ -26,10 +25,7 @@ class Loaded:
     """
 
     def __init__(self, model: Path, threads: int) -> None:
-        graph = onnx.load(model, load_external_data=False).graph
-        weights = {each.name for each in graph.initializer}
-        names = [each.name for each in graph.input if each.name not in weights]
-        results = [each.name for each in graph.output]
+        shapes, results = signature(model)
         with tempfile.TemporaryDirectory() as folder:
             converted = Path(folder) / "network.mnn"
             command = [_CONVERTER, "-f", "ONNX", "--modelFile", model, "--MNNModel", converted]
@@ -38,7 +34,7 @@ class Loaded:
                 ({"backend": "CPU", "numThread": threads, "precision": "high"},)
             )
             self._module = MNN.nn.load_module_from_file(
-                str(converted), names, results, runtime_manager=manager, shape_mutable=False
+                str(converted), list(shapes), results, runtime_manager=manager, shape_mutable=False
             )
 
     def __call__(self, inputs: Arrays) -> Arrays:

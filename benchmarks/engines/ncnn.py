@@ -9,9 +9,9 @@ from pathlib import Path
 
 import ncnn
 import numpy as np
-import onnx
 
-Arrays = list[np.ndarray]
+from engines import Arrays
+from engines.signature import signature
 
 VERSION = importlib.metadata.version("ncnn")
 _CONVERTER = Path(sys.executable).with_name("pnnx")
@@ -29,10 +29,9 @@ class Loaded:
     """
 
     def __init__(self, model: Path, threads: int) -> None:
-        graph = onnx.load(model, load_external_data=False).graph
-        weights = {each.name for each in graph.initializer}
-        shapes = [_shape(each) for each in graph.input if each.name not in weights]
-        self._results = len(graph.output)
+        inputs, outputs = signature(model)
+        shapes = [f"[{','.join(map(str, shape))}]f32" for shape in inputs.values()]
+        self._results = len(outputs)
         self._net = ncnn.Net()
         self._net.opt.num_threads = threads
         for halved in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
@@ -51,8 +50,3 @@ class Loaded:
             extractor.input(f"in{number}", ncnn.Mat(each[0]))
         found = [extractor.extract(f"out{number}") for number in range(self._results)]
         return [np.array(mat)[None] for _, mat in found]
-
-
-def _shape(value: onnx.ValueInfoProto) -> str:
-    sizes = [str(size.dim_value) for size in value.type.tensor_type.shape.dim]
-    return f"[{','.join(sizes)}]f32"

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
 import onnxruntime
 
-Arrays = list[np.ndarray]
+from engines import Arrays
 
 VERSION = onnxruntime.__version__
 

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
 import openvino
 
-Arrays = list[np.ndarray]
+from engines import Arrays
 
 VERSION = openvino.__version__
 

@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from engines import Arrays
 from engines.twin import program_of
-
-Arrays = list[np.ndarray]
 
 VERSION = torch.__version__
 

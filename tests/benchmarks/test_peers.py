@@ -1,0 +1,56 @@
+"""Whole networks beside other engines: the processes they run in, and the ratios."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from engines.process import Peer, PeerError
+from peers import ORIGINAL, OURS, QUARTER, TUCKER, summary
+
+import pipeline
+import targets
+import tuning
+from relay_passes import inline_composites
+
+MODEL = Path(__file__).parents[2] / "examples/fashion_googlenet.onnx"
+
+
+@pytest.fixture(scope="module")
+def network() -> pipeline.network.Network:
+    return pipeline.load_network(MODEL)
+
+
+def test_engines_compute_the_same_in_processes_of_their_own(network, tmp_path: Path) -> None:
+    compiled = tuning.compile_module(inline_composites(network.module), targets.find("host"), None)
+    compiled.export(tmp_path / "library.so", tmp_path / "weights.params")
+    inputs = list(network.golden.inputs.values())
+    with Peer(OURS, tmp_path, 1, inputs) as ours, Peer("onnxruntime", MODEL, 1, inputs) as theirs:
+        for peer in (ours, theirs, ours):
+            assert len(peer.run(3)) == 3
+        for given, wanted in zip(ours.outputs, theirs.outputs, strict=True):
+            np.testing.assert_allclose(given, wanted, atol=1e-4)
+
+
+def test_an_engine_that_cannot_is_told_in_a_line(network, tmp_path: Path) -> None:
+    with pytest.raises(PeerError, match=r"^onnxruntime: [^\n]+$"):
+        Peer("onnxruntime", tmp_path / "none.onnx", 1, list(network.golden.inputs.values()))
+
+
+def test_ratios_are_against_the_fastest_peer() -> None:
+    def row(variant: str, ours: float, quarter: float, **peers: float) -> dict:
+        times = {OURS: ours, QUARTER: quarter, **peers}
+        return {"network": "one", "variant": variant, "threads": 2, "ms": times}
+
+    rows = [
+        row(ORIGINAL, 2.0, 4.0, onnxruntime=4.0, openvino=3.0),
+        row("merged", 1.0, 1.5, onnxruntime=2.0, openvino=2.5),
+        row(TUCKER, 0.5, 0.5, onnxruntime=1.0, openvino=1.0),
+    ]
+    found = summary(rows)
+    assert {name: each["geomean"] for name, each in found["ratios"].items()} == {
+        "tuned_original_vs_best_peer": 1.5,
+        "merged_vs_best_peer_merged": 2.0,
+        "merged_vs_best_peer": 3.0,
+        "merged_tucker_vs_best_peer": 6.0,
+    }
+    assert found["ratios_after_a_quarter"]["tuned_original_vs_best_peer"]["min"] == 0.75
