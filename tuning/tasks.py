@@ -11,7 +11,7 @@ from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
 
 from targets import TargetInfo
 from tuning.errors import TuningError
-from tuning.lowering.choice import forms, rivals
+from tuning.lowering.choice import HANDICAP, forms, rivals
 from tuning.prepare import prepare
 from tuning.progress import TaskProgress
 from tuning.records import database as db
@@ -136,12 +136,12 @@ def _extracted(module: IRModule, target: tvm.target.Target, exact_math: bool) ->
 def _pair(
     tasks: list[Task], pairs: Iterable[tuple[IRModule, IRModule]], database: ms.database.Database
 ) -> None:
-    """Make rivals of the tasks that compute the same; both count the operations of the first."""
+    """Make rivals of the direct task and the other of a layer; both count the operations of the direct one."""
     states = {task.workload: task.state for task in tasks}
     for pair in pairs:
         one, other = (states[database.commit_workload(each)] for each in pair)
         one.rival, other.rival = other, one
-        other.flop = one.flop
+        other.flop, other.handicap = one.flop, HANDICAP
 
 
 def _recall(tasks: list[Task], database: ms.database.Database) -> None:

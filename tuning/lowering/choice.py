@@ -15,6 +15,12 @@ from tuning.lowering.layers import calls_of_functions, layers_of, with_winograd
 from tuning.prepare import prepare
 from tuning.records.database import best_seconds
 
+HANDICAP = 1.2
+"""By how much Winograd's convolution has to be faster when measured alone.
+
+Its weights take four times the memory; measured alone they lie in the cache, and in a network they may not.
+"""
+
 
 def forms(module: IRModule, target: tvm.target.Target) -> list[IRModule]:
     """Return the forms of a network whose functions are to be tuned: the direct one, and Winograd's.
@@ -46,7 +52,7 @@ def choose(module: IRModule, target: tvm.target.Target, database: ms.database.Da
     faster = {
         layer
         for layer, (direct, winograd) in rivals(module, target).items()
-        if _best(winograd, target, database) < _best(direct, target, database)
+        if HANDICAP * _best(winograd, target, database) < _best(direct, target, database)
     }
     return with_winograd(module, faster.__contains__) if faster else module
 

@@ -41,6 +41,8 @@ class TaskState:
         The best times one after the other, each with the trials that had been made before it.
     rival : TaskState or None
         Of another function that computes the same; the network calls the faster one of both.
+    handicap : float
+        What its time is multiplied by when it is compared with its rival's.
     """
 
     weight: int
@@ -52,6 +54,7 @@ class TaskState:
     pending: int = 0
     gains: list[tuple[int, float]] = field(default_factory=list)
     rival: "TaskState | None" = field(default=None, compare=False, repr=False)
+    handicap: float = 1.0
 
     @property
     def begun(self) -> int:
@@ -94,7 +97,8 @@ class TaskState:
     def _is_behind(self, factor: float) -> bool:
         if self.rival is None or self.rival.best_seconds is None:
             return False
-        return self.best_seconds is None or self.best_seconds > factor * self.rival.best_seconds
+        allowed = factor * self.rival.handicap * self.rival.best_seconds
+        return self.best_seconds is None or self.handicap * self.best_seconds > allowed
 
 
 def next_round(tasks: list[TaskState], left: int | None) -> tuple[int, int] | None:

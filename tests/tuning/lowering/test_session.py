@@ -81,6 +81,16 @@ def test_a_task_far_behind_its_rival_gets_no_more_trials() -> None:
     assert not one.beaten
 
 
+def test_a_handicap_has_to_be_made_up_for() -> None:
+    direct, other = TaskState(1, 1e9, heavy=True), TaskState(1, 1e9, heavy=True, handicap=1.2)
+    direct.rival, other.rival = other, direct
+    direct.note(1.0)
+    other.note(0.9)
+    assert (direct.calls, other.calls) == (1, 0)
+    other.note(0.8)
+    assert (direct.calls, other.calls) == (0, 1)
+
+
 def computed(compiled: tuning.Compiled, image: np.ndarray) -> np.ndarray:
     machine = relax.VirtualMachine(compiled.executable, tvm.cpu())
     weights = [tvm.runtime.tensor(compiled.params[name]) for name in sorted(compiled.params)]
