@@ -136,7 +136,7 @@ def _extracted(module: IRModule, target: tvm.target.Target, exact_math: bool) ->
 def _pair(
     tasks: list[Task], pairs: Iterable[tuple[IRModule, IRModule]], database: ms.database.Database
 ) -> None:
-    """Make rivals of the direct task and the other of a layer; both count the operations of the direct one."""
+    """Make rivals of the direct task and the other of a layer; both count the direct one's operations."""
     states = {task.workload: task.state for task in tasks}
     for pair in pairs:
         one, other = (states[database.commit_workload(each)] for each in pair)
