@@ -46,11 +46,13 @@ def rounded(weight: np.ndarray, axis: int) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        Of the same type: products of int8 numbers and float32 scales, computed in float32.
+        Of the same type: products of int8 numbers and float32 scales, computed in float32. Channels whose scale
+        would be no normal number, below 1.2e-38, become zeros.
     """
     others = tuple(each for each in range(weight.ndim) if each != axis % weight.ndim)
     single = weight.astype("float32")
     scale = np.abs(single).max(others, keepdims=True, initial=0) / np.float32(LARGEST)
+    scale[scale < np.finfo("float32").smallest_normal] = 0
     exact = np.divide(single, scale, out=np.zeros_like(single), where=scale > 0)
     numbers = np.rint(exact).clip(-LARGEST, LARGEST).astype("int8")
     return (numbers * scale).astype(weight.dtype)
