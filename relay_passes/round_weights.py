@@ -46,8 +46,8 @@ def rounded(weight: np.ndarray, axis: int) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        Of the same type: products of int8 numbers and float32 scales, computed in float32. Channels whose scale
-        would be no normal number, below 1.2e-38, become zeros.
+        Of the same type: products of int8 numbers and float32 scales, computed in float32. A channel whose
+        scale would be no normal number, below 1.2e-38, becomes zeros.
     """
     others = tuple(each for each in range(weight.ndim) if each != axis % weight.ndim)
     single = weight.astype("float32")
