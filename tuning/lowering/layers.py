@@ -59,4 +59,10 @@ class _Lowering(relax.PyExprMutator):
         if not fits(call):
             return call
         self._layers += 1
-        return convolved(self.builder_, call) if self._chosen(self._layers - 1) else call
+        return self._with_winograd(call) if self._chosen(self._layers - 1) else call
+
+    def _with_winograd(self, call: relax.Call) -> Expr:
+        """Return Winograd's convolution; a plain image is a packed one whose blocks hold one channel."""
+        packed = self.builder_.emit(relax.op.reshape(call.args[0], [*call.args[0].ty.shape, 1]))
+        result = self.builder_.emit(convolved(self.builder_, packed, call, 1))
+        return relax.op.reshape(result, list(call.ty.shape))

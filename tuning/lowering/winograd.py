@@ -65,99 +65,118 @@ def fits(call: relax.Call) -> bool:
     return tuple(weight.shape[2:]) == (TAPS, TAPS) and _saves(call)
 
 
-def convolved(builder: relax.BlockBuilder, call: relax.Call, name: str = NAME) -> Expr:
-    """Return the call of a TIR function that computes a convolution.
+def convolved(
+    builder: relax.BlockBuilder, data: Expr, call: relax.Call, block: int, name: str = NAME
+) -> Expr:
+    """Return the call of a TIR function that computes a convolution on packed data.
 
     Parameters
     ----------
     builder : relax.BlockBuilder
         Gets the function.
+    data : Expr
+        The convolution's data, (batch, blocks, height, width, any block).
     call : relax.Call
         A convolution that fits.
+    block : int
+        Output channels of a block.
     name : str
         Of the function.
+
+    Returns
+    -------
+    Expr
+        (batch, blocks, height, width, ``block``)
     """
-    data, weight = call.args
     top, left, bottom, right = (int(each) for each in call.attrs.padding)
     return builder.call_te(
         convolution,
         data,
-        relax.const(transformed(weight.value.numpy())),
+        relax.const(transformed(call.args[1].value.numpy(), block)),
+        block=block,
         padding=(top, left, bottom, right),
         primfunc_name_hint=name,
         primfunc_attrs={"op_pattern": _SUM_AND_ELEMENTWISE},
     )
 
 
-def transformed(weight: np.ndarray) -> np.ndarray:
-    """Return weights (output channels, input channels, 3, 3) as the function takes them: (6, 6, in, out)."""
+def transformed(weight: np.ndarray, block: int) -> np.ndarray:
+    """Return weights (out, in, 3, 3) as the function takes them: (6, 6, in, out), with whole blocks of out."""
     one = _MATRICES.filter
-    return np.einsum("ya,oiab,xb->yxio", one, weight.astype("float64"), one, optimize=True).astype(_DTYPE)
+    filled = np.pad(weight.astype("float64"), [(0, -len(weight) % block), (0, 0), (0, 0), (0, 0)])
+    return np.einsum("ya,oiab,xb->yxio", one, filled, one, optimize=True).astype(_DTYPE)
 
 
-def convolution(data: te.Tensor, weight: te.Tensor, padding: tuple[int, int, int, int]) -> te.Tensor:
-    """Return the convolution of an image with transformed weights.
+def convolution(
+    data: te.Tensor, weight: te.Tensor, block: int, padding: tuple[int, int, int, int]
+) -> te.Tensor:
+    """Return the convolution of a packed image with transformed weights.
 
     Parameters
     ----------
     data : te.Tensor
-        (batch, input channels, height, width)
+        (batch, blocks, height, width, any block); channels that the weights don't have may hold anything.
     weight : te.Tensor
         (6, 6, input channels, output channels), see `transformed`.
+    block : int
+        Output channels of a block.
     padding : tuple of int
         Zeros above, left, below, right.
 
     Returns
     -------
     te.Tensor
-        (batch, output channels, height, width)
+        (batch, blocks, height, width, ``block``)
     """
-    batch, inputs, height, width = (int(each) for each in data.shape)
-    outputs = int(weight.shape[3])
+    batch, blocks, height, width, lanes = (int(each) for each in data.shape)
+    inputs, outputs = (int(each) for each in weight.shape[2:])
     top, left, bottom, right = padding
     rows, columns = height + top + bottom - TAPS + 1, width + left + right - TAPS + 1
-    tiles = batch, _tiles(rows), _tiles(columns)
+    down, across = _tiles(rows), _tiles(columns)
+    tiles = batch * down * across
     channel = te.reduce_axis((0, inputs), "channel")
 
-    def pixel(n: Expr, y: Expr, x: Expr, c: Expr) -> Expr:
+    def pixel(n: Expr, c: Expr, y: Expr, x: Expr, lane: Expr) -> Expr:
         inside = tvm.tirx.all(y >= top, y < height + top, x >= left, x < width + left)
-        return if_then_else(inside, data[n, c, y - top, x - left], tvm.tirx.const(0, _DTYPE))
+        return if_then_else(inside, data[n, c, y - top, x - left, lane], tvm.tirx.const(0, _DTYPE))
 
-    pixels = te.compute((batch, *(TILE * each + TAPS - 1 for each in tiles[1:]), inputs), pixel, PIXELS)
+    def image_of_tile(tile: Expr, y: int, x: Expr, c: Expr) -> Expr:
+        n, corner = tile // (down * across), (tile // across % down * TILE, tile % across * TILE)
+        return pixels[n, c // lanes, corner[0] + y, corner[1] + x, c % lanes]
+
+    sides = TILE * down + TAPS - 1, TILE * across + TAPS - 1
+    pixels = te.compute((batch, blocks, *sides, lanes), pixel, PIXELS)
     input_rows = te.compute(
-        (*tiles, _INPUTS, _INPUTS, inputs),
-        lambda n, y, x, i, j, c: _row(
-            _MATRICES.input, i, lambda each: pixels[n, y * TILE + each, x * TILE + j, c]
-        ),
+        (_INPUTS, _INPUTS, tiles, blocks * lanes),
+        lambda i, j, t, c: _row(_MATRICES.input, i, lambda each: image_of_tile(t, each, j, c)),
         INPUT_ROWS,
     )
     input_tiles = te.compute(
-        (*tiles, _INPUTS, _INPUTS, inputs),
-        lambda n, y, x, i, j, c: _row(_MATRICES.input, j, lambda each: input_rows[n, y, x, i, each, c]),
+        (_INPUTS, _INPUTS, tiles, blocks * lanes),
+        lambda i, j, t, c: _row(_MATRICES.input, j, lambda each: input_rows[i, each, t, c]),
         INPUT,
     )
     products = te.compute(
-        (*tiles, _INPUTS, _INPUTS, outputs),
-        lambda n, y, x, i, j, k: te.sum(
-            input_tiles[n, y, x, i, j, channel] * weight[i, j, channel, k], axis=channel
-        ),
+        (tiles, _INPUTS, _INPUTS, outputs),
+        lambda t, i, j, k: te.sum(input_tiles[i, j, t, channel] * weight[i, j, channel, k], axis=channel),
         PRODUCTS,
     )
     output_rows = te.compute(
-        (*tiles, TILE, _INPUTS, outputs),
-        lambda n, y, x, i, j, k: _row(_MATRICES.output, i, lambda each: products[n, y, x, each, j, k]),
+        (tiles, TILE, _INPUTS, outputs),
+        lambda t, i, j, k: _row(_MATRICES.output, i, lambda each: products[t, each, j, k]),
         OUTPUT_ROWS,
     )
     output_tiles = te.compute(
-        (*tiles, TILE, TILE, outputs),
-        lambda n, y, x, i, j, k: _row(_MATRICES.output, j, lambda each: output_rows[n, y, x, i, each, k]),
+        (tiles, TILE, TILE, outputs),
+        lambda t, i, j, k: _row(_MATRICES.output, j, lambda each: output_rows[t, i, each, k]),
         OUTPUT,
     )
-    return te.compute(
-        (batch, outputs, rows, columns),
-        lambda n, k, y, x: output_tiles[n, y // TILE, x // TILE, y % TILE, x % TILE, k],
-        IMAGE,
-    )
+
+    def image(n: Expr, k: Expr, y: Expr, x: Expr, lane: Expr) -> Expr:
+        tile = (n * down + y // TILE) * across + x // TILE
+        return output_tiles[tile, y % TILE, x % TILE, k * block + lane]
+
+    return te.compute((batch, outputs // block, rows, columns, block), image, IMAGE)
 
 
 def _saves(call: relax.Call) -> bool:
