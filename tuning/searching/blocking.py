@@ -8,7 +8,7 @@ several times slower than one half as large. An input is one number, with the ne
 than a vector of weights: one vector of channels for 13 columns comes before 16 of them for one column.
 
 Factors must divide the sizes. Where those are prime, blocks are small or vectors are short, and the code is
-slow but right.
+slow but right. On packed tensors, sizes may be rounded up to what a good block divides, if that costs less.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ _FOR_SUMS = 3 / 4
 _MOST_ROWS = 4
 _LONG_VECTOR = 2
 _INPUT_COST = 3 / 4
+_LOAD_COST = 1 / 2
+_IN_FLIGHT = 8
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,45 @@ def blockings(
         if extents[0] * extents[1] * extents[2] <= room and extents[1] <= _MOST_ROWS
     ]
     return sorted(found, key=_promise)[:most]
+
+
+def padded_blockings(
+    vectors: int, columns: int, lanes: int, processor: Processor, most: int
+) -> list[Blocking]:
+    """Return register blocks of one row, in order of promise, for sizes that may be rounded up to multiples.
+
+    Parameters
+    ----------
+    vectors : int
+        Vectors of output channels.
+    columns : int
+        Output columns.
+    lanes : int
+        Elements of a vector.
+    processor : Processor
+        What holds the block.
+    most : int
+        How many are wanted.
+    """
+    room = processor.registers
+    found = [
+        Blocking(lanes, channels, 1, width)
+        for channels, width in product(range(1, min(vectors, room) + 1), range(1, min(columns, room) + 1))
+        if channels * width + min(channels, width) + 1 <= room
+    ]
+
+    def cost(block: Blocking) -> float:
+        """Steps and loads for each output, those for sums that are not wanted included."""
+        sums = rounded_up(vectors, block.channels) * rounded_up(columns, block.columns)
+        steps = max(block.sums, _IN_FLIGHT) + _LOAD_COST * (block.channels + block.columns)
+        return sums * steps / block.sums
+
+    return sorted(found, key=cost)[:most]
+
+
+def rounded_up(number: int, multiple: int) -> int:
+    """Return the smallest multiple that is not below a number."""
+    return -(-number // multiple) * multiple
 
 
 def divisors_of(number: int) -> list[int]:

@@ -6,9 +6,12 @@ over the real input channels only. An image in NCHW is a packed one whose blocks
 input's block may be another than the output's.
 
 A convolution that looks at one pixel at a time takes the image as a single row: its pixels are cut into
-blocks of sums without regard to where a row ends.
+blocks of sums without regard to where a row ends. Where blocks of sums that fill the registers do not divide
+a row, or the channels, more sums are made than there are outputs. Those beyond the row's end look at pixels
+before it, and none of them is written.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,13 +19,17 @@ import numpy as np
 import tvm
 from tvm import relax, te
 from tvm.ir import Expr, GenericConst
-from tvm.tirx import IntImm, if_then_else
+from tvm.tirx import IntImm, Select, if_then_else
+
+from tuning.searching.blocking import padded_blockings, rounded_up
+from tuning.searching.processor import Processor
 
 NAME = "packed_conv2d"
 """What its functions are called, with the names of what is fused to them around it."""
 
 PIXELS, SUMS, IMAGE = "packed_pixels", "packed_sums", "packed_image"
 
+_REDUCED = ("channel", "row", "column")
 _DTYPE = "float32"
 _SUM_AND_ELEMENTWISE = 4
 
@@ -43,6 +50,20 @@ class Window:
     dilation: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
 
+    def is_pointwise(self, kernel: Sequence[int]) -> bool:
+        """Return whether each output is made of the one pixel at its place."""
+        return [*kernel, *self.strides, *self.padding] == [1, 1, 1, 1, 0, 0, 0, 0]
+
+    def outputs(self, image: Sequence[int], kernel: Sequence[int]) -> tuple[int, int]:
+        """Return the rows and columns of the result for an image's and a kernel's height and width."""
+        top, left, bottom, right = self.padding
+        padded = image[0] + top + bottom, image[1] + left + right
+        rows, columns = (
+            (size - (taps - 1) * step - 1) // stride + 1
+            for size, taps, step, stride in zip(padded, kernel, self.dilation, self.strides, strict=True)
+        )
+        return rows, columns
+
 
 def fits(call: relax.Call) -> bool:
     """Return whether a call is a convolution that can be computed on packed tensors.
@@ -61,7 +82,12 @@ def fits(call: relax.Call) -> bool:
 
 
 def convolved(
-    builder: relax.BlockBuilder, data: Expr, call: relax.Call, block: int, name: str = NAME
+    builder: relax.BlockBuilder,
+    data: Expr,
+    call: relax.Call,
+    block: int,
+    processor: Processor,
+    name: str = NAME,
 ) -> Expr:
     """Return the call of a TIR function that computes a convolution on packed tensors.
 
@@ -75,109 +101,92 @@ def convolved(
         A convolution that fits.
     block : int
         Channels in a block of the result.
+    processor : Processor
+        Whose registers will hold the sums.
     name : str
         Of the function.
     """
-    attrs = call.attrs
+    attrs, weight = call.attrs, call.args[1].value.numpy()
     window = Window(
         *(tuple(int(each) for each in field) for field in (attrs.strides, attrs.dilation, attrs.padding))
     )
+    blocks, (height, width) = -(-weight.shape[0] // block), map(int, list(call.ty.shape)[2:])
+    columns = height * width if window.is_pointwise(weight.shape[2:]) else width
+    best = padded_blockings(blocks, columns, block, processor, 1)[0]
+    filled = rounded_up(blocks, best.channels)
     return builder.call_te(
-        partial(convolution, window=window),
+        partial(convolution, window=window, blocks=blocks, columns=rounded_up(columns, best.columns)),
         data,
-        relax.const(packed_weight(call.args[1].value.numpy(), block)),
+        relax.const(packed_weight(weight, block, filled)),
         primfunc_name_hint=name,
         primfunc_attrs={"op_pattern": _SUM_AND_ELEMENTWISE},
     )
 
 
-def packed_weight(weight: np.ndarray, block: int) -> np.ndarray:
-    """Return weights (output, input, height, width) as (blocks, input, height, width, block)."""
+def packed_weight(weight: np.ndarray, block: int, blocks: int = 1) -> np.ndarray:
+    """Return weights (output, input, height, width) as (blocks, input, height, width, block).
+
+    Parameters
+    ----------
+    weight : numpy.ndarray
+    block : int
+        Output channels in a block; the last one is filled with zeros.
+    blocks : int
+        At least so many blocks.
+    """
     outputs, *others = weight.shape
-    blocks = -(-outputs // block)
+    blocks = max(blocks, -(-outputs // block))
     filled = np.zeros((blocks * block, *others), weight.dtype)
     filled[:outputs] = weight
     return np.ascontiguousarray(np.moveaxis(filled.reshape(blocks, block, *others), 1, -1))
 
 
-def convolution(data: te.Tensor, weight: te.Tensor, window: Window) -> te.Tensor:
+def convolution(data: te.Tensor, weight: te.Tensor, window: Window, blocks: int, columns: int) -> te.Tensor:
     """Return the convolution of a packed image.
 
     Parameters
     ----------
     data : te.Tensor
-        (batch, blocks, height, width, block)
+        (batch, input blocks, height, width, input block)
     weight : te.Tensor
-        (output blocks, input channels, kernel height, kernel width, output block), see `packed_weight`.
+        (at least ``blocks``, input channels, kernel height, kernel width, output block), see `packed_weight`.
     window : Window
         How it moves.
+    blocks : int
+        Blocks of output channels.
+    columns : int
+        So many sums are made for a row, at least as many as it has pixels.
 
     Returns
     -------
     te.Tensor
         (batch, output blocks, rows, columns, output block)
     """
-    batch, _, height, width, _ = (int(each) for each in data.shape)
-    blocks, _, *kernel, block = (int(each) for each in weight.shape)
-    if kernel == [1, 1] and window == Window(dilation=window.dilation):
-        sums = _pointwise(data, weight)
-        return te.compute(
-            (batch, blocks, height, width, block), lambda n, k, y, x, b: sums[n, k, y * width + x, b], IMAGE
-        )
-    top, left, bottom, right = window.padding
-    sizes = height + top + bottom, width + left + right
-    rows, columns = (
-        (size - (taps - 1) * dilation - 1) // stride + 1
-        for size, taps, dilation, stride in zip(sizes, kernel, window.dilation, window.strides, strict=True)
-    )
+    batch, _, *image, _ = (int(each) for each in data.shape)
+    filled, _, *kernel, block = (int(each) for each in weight.shape)
+    rows, width = window.outputs(image, kernel)
     pixels = _padded(data, window.padding) if any(window.padding) else data
-    channel, *taps = _reduced(weight)
+    flat = window.is_pointwise(kernel)
+    real = rows * width if flat else width
+    extents = [int(each) for each in list(weight.shape)[1:4]]
+    reduced = [te.reduce_axis((0, each), name) for each, name in zip(extents, _REDUCED, strict=True)]
+
+    def product(n: Expr, k: Expr, y: Expr, x: Expr, b: Expr) -> Expr:
+        channel, row, column = reduced
+        x = x if columns == real else Select(x < real, x, x - (columns - real))
+        y, x = (x // width, x % width) if flat else (y, x)
+        (down, right), (row_step, column_step) = window.strides, window.dilation
+        at = y * down + row * row_step, x * right + column * column_step
+        lanes = int(data.shape[4])
+        value = pixels[n, channel // lanes, *at, channel % lanes]
+        return te.sum(value * weight[k, channel, row, column, b], axis=reduced)
+
+    sums = te.compute((batch, filled, 1 if flat else rows, columns, block), product, SUMS)
     return te.compute(
-        (batch, blocks, rows, columns, block),
-        lambda n, k, y, x, b: te.sum(
-            _pixel(
-                pixels,
-                n,
-                channel,
-                *(
-                    at * stride + tap * dilation
-                    for at, tap, stride, dilation in zip(
-                        (y, x), taps, window.strides, window.dilation, strict=True
-                    )
-                ),
-            )
-            * weight[k, channel, *taps, b],
-            axis=[channel, *taps],
-        ),
-        SUMS,
+        (batch, blocks, rows, width, block),
+        lambda n, k, y, x, b: sums[n, k, 0, y * width + x, b] if flat else sums[n, k, y, x, b],
+        IMAGE,
     )
-
-
-def _pointwise(data: te.Tensor, weight: te.Tensor) -> te.Tensor:
-    """Return the sums of a convolution with a kernel of one pixel: (batch, blocks, pixels, block)."""
-    batch, _, height, width, _ = (int(each) for each in data.shape)
-    blocks, *_, block = (int(each) for each in weight.shape)
-    channel, *_ = _reduced(weight)
-    return te.compute(
-        (batch, blocks, height * width, block),
-        lambda n, k, p, b: te.sum(
-            _pixel(data, n, channel, p // width, p % width) * weight[k, channel, 0, 0, b], axis=channel
-        ),
-        SUMS,
-    )
-
-
-def _reduced(weight: te.Tensor) -> list:
-    names = ("channel", "row", "column")
-    return [
-        te.reduce_axis((0, int(extent)), name)
-        for name, extent in zip(names, list(weight.shape)[1:4], strict=True)
-    ]
-
-
-def _pixel(data: te.Tensor, n: Expr, channel: Expr, y: Expr, x: Expr) -> Expr:
-    block = int(data.shape[4])
-    return data[n, channel // block, y, x, channel % block]
 
 
 def _padded(data: te.Tensor, padding: tuple[int, int, int, int]) -> te.Tensor:
