@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-from tvm.ir import Expr, Range
+from tvm.ir import Expr, IRModule, Range
 from tvm.s_tir import SBlock, Schedule
 from tvm.tirx import FloorDiv, IterVar, Var
 from tvm.tirx.analysis import undefined_vars
+
+from tuning.searching.space import inlining
 
 _PARALLEL, _REDUCTION = 0, 2
 
@@ -54,6 +56,15 @@ class Nest:
 def blocks_of(schedule: Schedule) -> list[SBlock]:
     """Return the blocks of a function, one for each step of its computation."""
     return [schedule.get(each) for each in schedule.get_child_blocks(schedule.get_sblock("root"))]
+
+
+def inlined(module: IRModule) -> Schedule:
+    """Return a schedule with elementwise functions put into their readers, as MetaSchedule does."""
+    schedule = Schedule(module, debug_mask="none")
+    rule = inlining()
+    for name in [str(block.name_hint) for block in blocks_of(schedule)]:
+        rule.apply(schedule, schedule.get_sblock(name))
+    return schedule
 
 
 def find_nest(schedule: Schedule) -> Nest | None:

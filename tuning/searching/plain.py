@@ -11,6 +11,8 @@ narrow it would be a good part of the work, and is done once before everything e
 A plain schedule is a point in a design space of its own: its tile sizes, places and unrolling are
 MetaSchedule's sampling instructions with decisions made by `blocking`. So the evolutionary search goes on
 from it, and its trace is stored and replayed as any other.
+
+Packed channels are the matter of others: for pools and depthwise convolutions it is `plain_windows`.
 """
 
 from dataclasses import dataclass
@@ -20,9 +22,9 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
 from tuning.searching.blocking import Blocking, blockings, lanes_of
-from tuning.searching.nest import Nest, blocks_of, find_nest
+from tuning.searching.nest import Nest, find_nest, inlined
+from tuning.searching.plain_windows import is_window, plain_window_schedules
 from tuning.searching.processor import Processor
-from tuning.searching.space import inlining
 
 _JOBS_PER_CORE = 16
 _LONGEST_VECTOR = 64
@@ -55,9 +57,9 @@ def plain_schedules(module: IRModule, processor: Processor, most: int) -> list[S
     most : int
         How many are wanted at most.
     """
-    start = Schedule(module, debug_mask="none")
-    _inline(start)
-    nest = find_nest(start)
+    if is_window(module):
+        return plain_window_schedules(module, processor, most)
+    nest = find_nest(inlined(module))
     if nest is None:
         return []
     choices = _choices(nest, processor.of_size(nest.size))
@@ -101,21 +103,13 @@ def _unrolled(blocks: list[Blocking], channels: bool) -> list[_Choice]:
 
 def _schedule(module: IRModule, nest: Nest, choice: _Choice, processor: Processor) -> Schedule | None:
     """Return the schedule, or None if the function does not let itself be cut so."""
-    schedule = Schedule(module, debug_mask="none")
     try:
-        _inline(schedule)
+        schedule = inlined(module)
         _tile(schedule, nest, choice)
     except ScheduleError:
         return None
     _annotate(schedule, choice, processor)
     return schedule
-
-
-def _inline(schedule: Schedule) -> None:
-    """Put elementwise functions into their readers, as MetaSchedule does."""
-    rule = inlining()
-    for name in [str(block.name_hint) for block in blocks_of(schedule)]:
-        rule.apply(schedule, schedule.get_sblock(name))
 
 
 def _tile(schedule: Schedule, nest: Nest, choice: _Choice) -> None:
