@@ -11,6 +11,7 @@ Factors must divide the sizes. Where those are prime, blocks are small or vector
 slow but right. On packed tensors, sizes may be rounded up to what a good block divides, if that costs less.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 
@@ -109,20 +110,36 @@ def padded_blockings(
     most : int
         How many are wanted.
     """
-    room = processor.registers
-    found = [
-        Blocking(lanes, channels, 1, width)
-        for channels, width in product(range(1, min(vectors, room) + 1), range(1, min(columns, room) + 1))
-        if channels * width + min(channels, width) + 1 <= room
-    ]
 
     def cost(block: Blocking) -> float:
-        """Steps and loads for each output, those for sums that are not wanted included."""
         sums = rounded_up(vectors, block.channels) * rounded_up(columns, block.columns)
-        steps = max(block.sums, _IN_FLIGHT) + _LOAD_COST * (block.channels + block.columns)
-        return sums * steps / block.sums
+        return sums * _packed_cost(block)
 
-    return sorted(found, key=cost)[:most]
+    room = processor.registers
+    sizes = product(range(1, min(vectors, room) + 1), range(1, min(columns, room) + 1))
+    return sorted(_in_registers(sizes, lanes, room), key=cost)[:most]
+
+
+def packed_blockings(
+    vectors: int, columns: int, lanes: int, processor: Processor, most: int
+) -> list[Blocking]:
+    """Return register blocks of one row that divide the sizes, in order of promise, as `padded_blockings` does."""
+    sizes = product(divisors_of(vectors), divisors_of(columns))
+    return sorted(_in_registers(sizes, lanes, processor.registers), key=_packed_cost)[:most]
+
+
+def _in_registers(sizes: Iterable[tuple[int, int]], lanes: int, registers: int) -> list[Blocking]:
+    """Return the blocks that leave registers for the weights, or for the inputs, and one of the others."""
+    return [
+        Blocking(lanes, channels, 1, columns)
+        for channels, columns in sizes
+        if channels * columns + min(channels, columns) + 1 <= registers
+    ]
+
+
+def _packed_cost(block: Blocking) -> float:
+    """Return the time of a multiplication: too few sums wait for each other, and loads take time, too."""
+    return (max(block.sums, _IN_FLIGHT) + _LOAD_COST * (block.channels + block.columns)) / block.sums
 
 
 def rounded_up(number: int, multiple: int) -> int:

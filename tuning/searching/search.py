@@ -26,6 +26,7 @@ from tuning.searching.budget import ROUND
 from tuning.searching.lessons import Lesson, cost_model, lesson_of
 from tuning.searching.plain import plain_schedules
 from tuning.searching.plain_gpu import plain_gpu_schedule
+from tuning.searching.plain_packed import is_packed, plain_packed_schedules
 from tuning.searching.plain_winograd import is_winograd, plain_winograd_schedules
 from tuning.searching.processor import processor_of
 from tuning.searching.space import TVM_ERRORS, replay, tune_context
@@ -130,6 +131,10 @@ class Search:
     def _is_winograd(self) -> bool:
         return is_winograd(self._module)
 
+    @cached_property
+    def _is_packed(self) -> bool:
+        return is_packed(self._module)
+
     @property
     def _on_gpu(self) -> bool:
         return self._target.gpu is not None
@@ -149,6 +154,7 @@ class Search:
         if self._on_gpu:
             return [plain_gpu_schedule(self._module, target)][: self._most_plain]
         plain = plain_winograd_schedules if self._is_winograd else plain_schedules
+        plain = plain_packed_schedules if self._is_packed else plain
         return plain(self._module, processor_of(target), self._most_plain)
 
     @cached_property
@@ -165,8 +171,8 @@ class Search:
         return context
 
     def _spaces(self, context: ms.TuneContext) -> list[Schedule]:
-        """MetaSchedule's spaces and the first plain one; MetaSchedule has none for Winograd's convolution."""
-        if self._is_winograd:
+        """MetaSchedule's spaces and the first plain one, which for what `lowering` makes is the only one."""
+        if self._is_winograd or self._is_packed:
             return self._plain[:1]
         goes_on_from_plain = self._heavy and not self._on_gpu
         return [*context.generate_design_space(), *(self._plain[:1] if goes_on_from_plain else [])]

@@ -14,6 +14,7 @@ before it, and none of them is written.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import log2
 
 import numpy as np
 import tvm
@@ -30,6 +31,7 @@ NAME = "packed_conv2d"
 PIXELS, SUMS, IMAGE = "packed_pixels", "packed_sums", "packed_image"
 
 _REDUCED = ("channel", "row", "column")
+_BLOCKS_OF_A_TILE = 64
 _DTYPE = "float32"
 _SUM_AND_ELEMENTWISE = 4
 
@@ -113,9 +115,9 @@ def convolved(
     blocks, (height, width) = -(-weight.shape[0] // block), map(int, list(call.ty.shape)[2:])
     columns = height * width if window.is_pointwise(weight.shape[2:]) else width
     best = padded_blockings(blocks, columns, block, processor, 1)[0]
-    filled = rounded_up(blocks, best.channels)
+    filled, columns = rounded_up(blocks, best.channels), _with_divisors(columns, best.columns)
     return builder.call_te(
-        partial(convolution, window=window, blocks=blocks, columns=rounded_up(columns, best.columns)),
+        partial(convolution, window=window, blocks=blocks, columns=columns),
         data,
         relax.const(packed_weight(weight, block, filled)),
         primfunc_name_hint=name,
@@ -149,7 +151,7 @@ def convolution(data: te.Tensor, weight: te.Tensor, window: Window, blocks: int,
     data : te.Tensor
         (batch, input blocks, height, width, input block)
     weight : te.Tensor
-        (at least ``blocks``, input channels, kernel height, kernel width, output block), see `packed_weight`.
+        (output blocks or more, input channels, kernel height, kernel width, output block)
     window : Window
         How it moves.
     blocks : int
@@ -187,6 +189,12 @@ def convolution(data: te.Tensor, weight: te.Tensor, window: Window, blocks: int,
         lambda n, k, y, x, b: sums[n, k, 0, y * width + x, b] if flat else sums[n, k, y, x, b],
         IMAGE,
     )
+
+
+def _with_divisors(columns: int, block: int) -> int:
+    """Return a multiple of a block not below the columns; of many blocks, one that many numbers divide."""
+    few = 2 ** max(0, int(log2(columns / block / _BLOCKS_OF_A_TILE)))
+    return rounded_up(columns, block * few)
 
 
 def _padded(data: te.Tensor, padding: tuple[int, int, int, int]) -> te.Tensor:
