@@ -12,7 +12,8 @@ A plain schedule is a point in a design space of its own: its tile sizes, places
 MetaSchedule's sampling instructions with decisions made by `blocking`. So the evolutionary search goes on
 from it, and its trace is stored and replayed as any other.
 
-Packed channels are the matter of others: for pools and depthwise convolutions it is `plain_windows`.
+Packed channels are the matter of others: for pools and depthwise convolutions it is `plain_windows`, for
+local response normalisation `plain_normalization`.
 """
 
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
 from tuning.searching.blocking import Blocking, blockings, lanes_of
 from tuning.searching.nest import Nest, find_nest, inlined
+from tuning.searching.plain_normalization import is_normalization, plain_normalization_schedules
 from tuning.searching.plain_windows import is_window, plain_window_schedules
 from tuning.searching.processor import Processor
 
@@ -59,12 +61,19 @@ def plain_schedules(module: IRModule, processor: Processor, most: int) -> list[S
     """
     if is_window(module):
         return plain_window_schedules(module, processor, most)
+    if is_normalization(module):
+        return plain_normalization_schedules(module, processor, most)
     nest = find_nest(inlined(module))
     if nest is None:
         return []
     choices = _choices(nest, processor.of_size(nest.size))
     made = (_schedule(module, nest, choice, processor) for choice in choices)
     return [schedule for schedule in made if schedule is not None][:most]
+
+
+def is_packed_light(module: IRModule) -> bool:
+    """Return whether a function is a light layer of packed tensors, which has plain schedules of its own."""
+    return is_window(module) or is_normalization(module)
 
 
 def _choices(nest: Nest, processor: Processor) -> list[_Choice]:
