@@ -185,8 +185,7 @@ def compile_into(
     import_cpu_intrinsics()
     tvm_target = target.target()
     with db.readable(database_dir, tvm_target) as (database, cleaning):
-        if database_dir is not None and not exact_math:
-            module = choose(module, tvm_target, database)
+        module = choose(module, tvm_target, database, exact_math or database_dir is None)
         module = _apply(prepare(module, tvm_target), tvm_target, database)
     names, untuned = _functions(module)
     if target.gpu is not None:

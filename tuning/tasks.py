@@ -12,6 +12,7 @@ from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
 from targets import TargetInfo
 from tuning.errors import TuningError
 from tuning.lowering.choice import HANDICAP, forms, rivals
+from tuning.lowering.network import Lowered
 from tuning.prepare import prepare
 from tuning.progress import TaskProgress
 from tuning.records import database as db
@@ -105,8 +106,9 @@ def tasks_of(
         If the network calls no functions.
     """
     tvm_target = target.target()
+    both = forms(module, tvm_target)
     extracted: dict[ms.database.Workload, ms.ExtractedTask] = {}
-    for each in _extracted(module, tvm_target, exact_math):
+    for each in _extracted(both[:1] if exact_math else both, tvm_target):
         extracted.setdefault(database.commit_workload(each.dispatched[0]), each)
     if not extracted:
         raise TuningError("the network has nothing to tune: it calls no functions")
@@ -120,16 +122,16 @@ def tasks_of(
         search = Search(function, target, own, heavy, database, model, experience)
         tasks.append(Task(name, search, workload, state, known=set(verdicts.banned(workload))))
     if not exact_math:
-        _pair(tasks, rivals(module, tvm_target).values(), database)
+        _pair(tasks, rivals(both, tvm_target).values(), database)
     _recall(tasks, database)
     return tasks
 
 
-def _extracted(module: IRModule, target: tvm.target.Target, exact_math: bool) -> Iterator[ms.ExtractedTask]:
+def _extracted(both: Sequence[Lowered], target: tvm.target.Target) -> Iterator[ms.ExtractedTask]:
     """Yield what the forms of a network call; what they share comes again."""
-    for form in [module] if exact_math else forms(module, target):
+    for form in both:
         yield from ms.relax_integration.extract_tasks(
-            prepare(form, target), target, module_equality=db.MODULE_EQUALITY
+            prepare(form.module, target), target, module_equality=db.MODULE_EQUALITY
         )
 
 

@@ -11,7 +11,7 @@ import tvm
 from tvm.ir import GenericConst, IRModule
 from tvm.s_tir import meta_schedule as ms
 
-from tuning.lowering.layers import calls_of_functions, layers_of, with_winograd
+from tuning.lowering.network import Lowered, calls_of_functions, lower
 from tuning.prepare import prepare
 from tuning.records.database import best_seconds
 
@@ -22,7 +22,7 @@ Its weights take four times the memory; measured alone they lie in the cache, an
 """
 
 
-def forms(module: IRModule, target: tvm.target.Target) -> list[IRModule]:
+def forms(module: IRModule, target: tvm.target.Target) -> list[Lowered]:
     """Return the forms of a network whose functions are to be tuned: the direct one, and Winograd's.
 
     Parameters
@@ -30,14 +30,17 @@ def forms(module: IRModule, target: tvm.target.Target) -> list[IRModule]:
     module : IRModule
         One Relax function ``main``, not legalised, its weights as constants in place.
     target : tvm.target.Target
-        What it will be compiled for; Winograd's convolution is for processors.
+        What it will be compiled for; a GPU has the network as it is.
     """
-    if target.kind.name != "llvm" or not layers_of(module):
-        return [module]
-    return [module, with_winograd(module)]
+    if target.kind.name != "llvm":
+        return [Lowered(module, ())]
+    direct = lower(module, target)
+    return [direct, lower(module, target, lambda _: True)] if direct.weights else [direct]
 
 
-def choose(module: IRModule, target: tvm.target.Target, database: ms.database.Database) -> IRModule:
+def choose(
+    module: IRModule, target: tvm.target.Target, database: ms.database.Database, exact_math: bool = False
+) -> IRModule:
     """Return a network with Winograd's convolution in the layers where the database knows it to be faster.
 
     Parameters
@@ -48,31 +51,34 @@ def choose(module: IRModule, target: tvm.target.Target, database: ms.database.Da
         What it will be compiled for.
     database : ms.database.Database
         Of the target.
+    exact_math : bool
+        Whether all layers are direct nevertheless.
     """
+    both = forms(module, target)
+    if exact_math or len(both) == 1:
+        return both[0].module
     faster = {
         layer
-        for layer, (direct, winograd) in rivals(module, target).items()
+        for layer, (direct, winograd) in rivals(both, target).items()
         if HANDICAP * _best(winograd, target, database) < _best(direct, target, database)
     }
-    return with_winograd(module, faster.__contains__) if faster else module
+    return lower(module, target, faster.__contains__).module if faster else both[0].module
 
 
-def rivals(module: IRModule, target: tvm.target.Target) -> dict[int, tuple[IRModule, IRModule]]:
+def rivals(both: list[Lowered], target: tvm.target.Target) -> dict[int, tuple[IRModule, IRModule]]:
     """Return the direct function and Winograd's, as the database knows them, by the numbers of the layers.
 
     Parameters
     ----------
-    module : IRModule
-        One Relax function ``main``, not legalised, its weights as constants in place.
+    both : list of Lowered
+        What `forms` gave; of one form there are none.
     target : tvm.target.Target
         What it will be compiled for.
     """
-    both = forms(module, target)
     if len(both) == 1:
         return {}
-    calls = layers_of(module), calls_of_functions(both[1])
-    weights = [[_constants(call)[0] for call in each] for each in calls]
-    direct, winograd = (_functions(form, target) for form in both)
+    weights = [[weight.value.data_ptr() for weight in form.weights] for form in both]
+    direct, winograd = (_functions(form.module, target) for form in both)
     return {
         layer: (direct[one], winograd[other])
         for layer, (one, other) in enumerate(zip(*weights, strict=True))
