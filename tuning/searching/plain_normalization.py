@@ -4,12 +4,14 @@ Rows go parallel, each in tiles of columns. The squares of a tile stay in the fi
 neighbouring squares in registers, channels in vectors. The tile is a sampling instruction of MetaSchedule.
 """
 
+from math import prod
+
 from tvm.ir import IRModule
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV, ScheduleError
 
 from tuning.lowering.packed.normalization import SQUARES, SUMS
-from tuning.searching.blocking import divisors_of, lanes_of
+from tuning.searching.blocking import divisors_of
 from tuning.searching.nest import blocks_of, inlined
 from tuning.searching.processor import Processor
 
@@ -38,13 +40,13 @@ def plain_normalization_schedules(module: IRModule, processor: Processor, most: 
     """
     try:
         schedule = inlined(module)
-        _write(schedule, processor)
+        _write(schedule)
     except ScheduleError:
         return []
     return [schedule][:most]
 
 
-def _write(schedule: Schedule, processor: Processor) -> None:
+def _write(schedule: Schedule) -> None:
     squares, sums = schedule.get_sblock(SQUARES), schedule.get_sblock(SUMS)
     (last,) = schedule.get_consumers(sums)
     batch, block, row, column, lane = schedule.get_loops(last)
@@ -55,15 +57,16 @@ def _write(schedule: Schedule, processor: Processor) -> None:
     schedule.parallel(schedule.fuse(batch, row))
     schedule.compute_at(sums, column, preserve_unit_loops=True)
     schedule.compute_at(squares, tile, preserve_unit_loops=True)
-    _write_squares(schedule, squares, processor)
+    _write_squares(schedule, squares)
     _write_sums(schedule, sums)
 
 
-def _write_squares(schedule: Schedule, squares: SBlockRV, processor: Processor) -> None:
-    *_, channel = schedule.get_loops(squares)
-    lanes = lanes_of(int(schedule.get(channel).extent), processor)
-    _, vector = schedule.split(channel, [None, lanes])
-    schedule.vectorize(vector)
+def _write_squares(schedule: Schedule, squares: SBlockRV) -> None:
+    """Lay the squares of a pixel out in a row, and write them a block at a time."""
+    *_, lane = schedule.get_loops(squares)
+    size = int(schedule.get(lane).extent)
+    schedule.vectorize(lane)
+    schedule.transform_layout(squares, ("write", 0), lambda n, y, x, b, lane: (n, y, x, b * size + lane))
 
 
 def _write_sums(schedule: Schedule, sums: SBlockRV) -> None:
@@ -76,7 +79,8 @@ def _write_sums(schedule: Schedule, sums: SBlockRV) -> None:
 
 def _tiles(schedule: Schedule, last: SBlockRV, squares: SBlockRV) -> list[int]:
     """Return how many tiles there are, and their columns: as many as fit the cache."""
-    columns, channels = (int(schedule.get(each).iter_vars[3].dom.extent) for each in (last, squares))
+    columns = int(schedule.get(last).iter_vars[3].dom.extent)
+    channels = prod(int(axis.dom.extent) for axis in schedule.get(squares).iter_vars[3:])
     fitting = [
         each
         for each in divisors_of(columns)

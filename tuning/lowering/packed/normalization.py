@@ -3,8 +3,8 @@
     y = x / (bias + alpha / size * sum over `size` neighbouring channels of x^2) ^ beta
 
 A network that is tuned has it as a run of operators, the last of which is the division. The squares of a
-pixel are laid out one channel after the other, with zeros before and after: so sums over neighbours are sums
-of vectors, though the neighbours of a block's channels are in other blocks.
+pixel are in blocks, one after the other, with zeros before and after. A schedule makes one row of them: then
+sums over neighbours are sums of vectors, though the neighbours of a block's channels are in other blocks.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,8 @@ from tvm import relax, te
 from tvm.ir import Expr
 from tvm.relax.dpl import DFPattern, is_const, is_op, wildcard
 from tvm.tirx import IntImm, if_then_else
+
+from tuning.lowering.packed.layout import blocks_for
 
 NAME = "packed_lrn"
 SQUARES, SUMS, NORMALIZED = "lrn_squares", "lrn_sums", "lrn_normalized"
@@ -91,23 +93,22 @@ def normalization(data: te.Tensor, channels: int, found: Normalization) -> te.Te
     """Return a packed image, normalised over its real channels."""
     batch, blocks, height, width, block = map(int, data.shape)
     half = found.size // 2
-    margin = -(-half // block) * block
-    zero = tvm.tirx.const(0, data.dtype)
+    margin = blocks_for(half, block)
 
-    def square(n: Expr, y: Expr, x: Expr, at: Expr) -> Expr:
-        channel = at - margin
-        value = data[n, channel // block, y, x, channel % block]
-        return if_then_else(tvm.tirx.all(channel >= 0, channel < channels), value * value, zero)
+    def square(n: Expr, y: Expr, x: Expr, b: Expr, lane: Expr) -> Expr:
+        channel = (b - margin) * block + lane
+        value = data[n, b - margin, y, x, lane]
+        inside = tvm.tirx.all(channel >= 0, channel < channels)
+        return if_then_else(inside, value * value, tvm.tirx.const(0, data.dtype))
 
-    squares = te.compute((batch, height, width, blocks * block + 2 * margin), square, SQUARES)
+    squares = te.compute((batch, height, width, blocks + 2 * margin, block), square, SQUARES)
     near = te.reduce_axis((0, found.size), "near")
-    sums = te.compute(
-        data.shape,
-        lambda n, b, y, x, lane: te.sum(
-            squares[n, y, x, b * block + lane + near + (margin - half)], axis=near
-        ),
-        SUMS,
-    )
+
+    def neighbour(n: Expr, b: Expr, y: Expr, x: Expr, lane: Expr) -> Expr:
+        at = (b + margin) * block + lane + near - half
+        return squares[n, y, x, at // block, at % block]
+
+    sums = te.compute(data.shape, lambda *at: te.sum(neighbour(*at), axis=near), SUMS)
 
     def value(*at: Expr) -> Expr:
         base = found.bias + sums[at] * tvm.tirx.const(found.alpha / found.size, data.dtype)
