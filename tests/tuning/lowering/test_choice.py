@@ -138,7 +138,7 @@ def test_a_gpu_has_the_direct_form_only(network: IRModule) -> None:
 def test_each_of_several_equal_layers_is_taken(
     layer, database: ms.database.Database, host: targets.TargetInfo
 ) -> None:
-    """Four layers of one size: the first reads the image, the next two are alike, nothing follows the last."""
+    """Four layers of one size: the first reads the image, two are alike, nothing follows the last."""
     _, weight, bias = layer(inputs=8, outputs=8).values()
     builder = relax.BlockBuilder()
     image = relax.Var("image", relax.TensorType((1, 8, 14, 14), "float32"))
