@@ -22,23 +22,30 @@ from typing import Any
 import tvm
 from tvm import relax
 from tvm.ir import IRModule
+from tvm.s_tir import meta_schedule as ms
 
 from targets import TargetInfo
 from tuning.building.gpu_limits import within_limits
 from tuning.errors import TuningError
+from tuning.first_schedules import first_schedules, without_record
+from tuning.folding import fold
 from tuning.functions import Calls, NetworkFunction
 from tuning.intrinsics import import_cpu_intrinsics
 from tuning.lowering import winograd
 from tuning.lowering.choice import choose
+from tuning.memory import plan_memory
 from tuning.prepare import prepare
 from tuning.records import database as db
-from tuning.untuned import is_scheduled, schedule_untuned
+from tuning.records import verdicts
+from tuning.records.verdicts import Verdicts
+from tuning.untuned import schedule_untuned
 from tuning.workers import call
 
 LIBRARY = "library.so"
 WEIGHTS = "weights.params"
 FUNCTIONS_ALONE = "functions.so"
 _COMPILE_SECONDS = 900.0
+_OTHER_LAYOUT = "_prepacked"
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,8 @@ class Compiled:
     functions_total : int
         Functions the network calls.
     untuned : list of str
-        Functions without a record. On a processor they have TVM's default, one thread and no vectors; on a
-        GPU a plain schedule.
+        Functions without a record. They have a plain schedule, or on a processor the one that a record of a
+        function like them says. The few for which there is none have TVM's default: one thread, no vectors.
     planned_bytes : int
         Bytes of the memory planned for what flows between the functions.
     functions : tuple of NetworkFunction
@@ -148,7 +155,7 @@ def compile_module(
     target : TargetInfo
         What to compile for.
     database_dir : Path or None
-        The directory given to ``tune``; None compiles without tuned schedules.
+        The directory given to ``tune``; None compiles without tuned schedules, see `Compiled.untuned`.
     functions_alone : bool
         Whether the functions are wanted alone, too, to be timed; linking takes twice as long.
     exact_math : bool
@@ -186,8 +193,14 @@ def compile_into(
     tvm_target = target.target()
     with db.readable(database_dir, tvm_target) as (database, cleaning):
         module = choose(module, tvm_target, database, exact_math or database_dir is None)
-        module = _apply(prepare(module, tvm_target), tvm_target, database)
-    names, untuned = _functions(module)
+        module = prepare(module, tvm_target)
+        without = without_record(module, tvm_target, database)
+        if target.gpu is None:
+            first = first_schedules(without, target, database, _verdicts(database_dir, tvm_target))
+            database = ms.database.OrderedUnionDatabase(database, first)
+        module = _apply(module, tvm_target, database)
+    names = _functions(module)
+    untuned = [name for name in names if name in without]
     if target.gpu is not None:
         module = schedule_untuned(module, tvm_target)
     module, weights = _lift_constants(module)
@@ -209,21 +222,23 @@ def _apply(module: IRModule, target: tvm.target.Target, database: Any) -> IRModu
         phases = [
             relax.transform.MetaScheduleApplyDatabase(),
             relax.transform.SplitLayoutRewritePreproc(),
-            relax.transform.FoldConstant(),
-            relax.transform.DeadCodeElimination(),
+            relax.transform.EliminateCommonSubexpr(),
         ]
-        return tvm.transform.Sequential(phases)(module)
+        module = tvm.transform.Sequential(phases)(module)
+    return relax.transform.DeadCodeElimination()(fold(module))
 
 
-def _functions(module: IRModule) -> tuple[list[str], list[str]]:
-    """Return the names of the TIR functions, and of those that have no schedule."""
-    functions = {
-        name.name_hint: function
+def _verdicts(database_dir: Path | None, target: tvm.target.Target) -> Verdicts | None:
+    return None if database_dir is None else verdicts.read(db.directory(Path(database_dir), target))
+
+
+def _functions(module: IRModule) -> list[str]:
+    """Return the names of the TIR functions, as they were before some had weights in another layout."""
+    return sorted(
+        name.name_hint.removesuffix(_OTHER_LAYOUT)
         for name, function in module.functions_items()
         if isinstance(function, tvm.tirx.PrimFunc)
-    }
-    untuned = [name for name, function in functions.items() if not is_scheduled(function)]
-    return sorted(functions), sorted(untuned)
+    )
 
 
 def _lift_constants(module: IRModule) -> tuple[IRModule, dict[str, tvm.runtime.Tensor]]:
@@ -261,8 +276,8 @@ def _lowering(planned: "_PlannedBytes", calls: Calls) -> tvm.transform.Pass:
             relax.transform.ToNonDataflow(),
             relax.transform.RemovePurityChecking(),
             relax.transform.CallTIRRewrite(),
+            plan_memory(),
             calls.as_pass(),
-            relax.transform.StaticPlanBlockMemory(),
             planned.as_pass(),
             relax.transform.LowerAllocTensor(),
             relax.transform.KillAfterLastUse(),
