@@ -3,7 +3,8 @@
 A tile of 6x6 inputs is transformed (rows, then columns), multiplied by the weights, which are transformed
 when the network is built, and summed over the input channels: 36 multiplications in place of 144. A last
 transform makes 4x4 outputs of the sums. Tiles that stick out over the edge read zeros, and what they compute
-there is not written.
+there is not written. Beyond the last tile there are spare ones, like the first, so that a schedule may take
+as many at a time as it likes.
 
 Errors grow with the entries of the matrices. The points 0, +-5/8, +-3/2 and infinity keep them small, and
 those of the matrices that are applied when the network runs are exact in float32. Seen with 8 to 256 input
@@ -46,6 +47,7 @@ _INPUTS = TILE + TAPS - 1
 _MATRICES = matrices(TAPS, POINTS)
 _DTYPE = "float32"
 _SUM_AND_ELEMENTWISE = 4
+_SPARE, _SPARE_PART = 16, 8
 
 
 def fits(call: relax.Call) -> bool:
@@ -101,7 +103,20 @@ def convolved(
 
 
 def transformed(weight: np.ndarray, block: int) -> np.ndarray:
-    """Return weights (out, in, 3, 3) as the function takes them: (6, 6, in, out), with whole blocks of out."""
+    """Return weights as the function takes them.
+
+    Parameters
+    ----------
+    weight : numpy.ndarray
+        (output channels, input channels, 3, 3)
+    block : int
+        Output channels of a block.
+
+    Returns
+    -------
+    numpy.ndarray
+        (6, 6, input channels, output channels), zeros for channels that fill the last block.
+    """
     one = _MATRICES.filter
     filled = np.pad(weight.astype("float64"), [(0, -len(weight) % block), (0, 0), (0, 0), (0, 0)])
     return np.einsum("ya,oiab,xb->yxio", one, filled, one, optimize=True).astype(_DTYPE)
@@ -133,7 +148,8 @@ def convolution(
     top, left, bottom, right = padding
     rows, columns = height + top + bottom - TAPS + 1, width + left + right - TAPS + 1
     down, across = _tiles(rows), _tiles(columns)
-    tiles = batch * down * across
+    used = batch * down * across
+    tiles = used + used // _SPARE_PART + _SPARE
     channel = te.reduce_axis((0, inputs), "channel")
 
     def pixel(n: Expr, c: Expr, y: Expr, x: Expr, lane: Expr) -> Expr:
@@ -141,6 +157,7 @@ def convolution(
         return if_then_else(inside, data[n, c, y - top, x - left, lane], tvm.tirx.const(0, _DTYPE))
 
     def image_of_tile(tile: Expr, y: int, x: Expr, c: Expr) -> Expr:
+        tile = tile % used
         n, corner = tile // (down * across), (tile // across % down * TILE, tile % across * TILE)
         return pixels[n, c // lanes, corner[0] + y, corner[1] + x, c % lanes]
 

@@ -1,16 +1,20 @@
 """Plain schedules of Winograd's convolution: what an engineer would write, without search.
 
-The image is cut into strips of tile rows. The inputs of a strip are transformed once, channels in vectors,
-for all blocks of output channels. For such a block, each of the 36 products keeps its sums in registers, as
-the direct convolution does, with tiles in place of pixels; the sums of all 36 are a small buffer, of which
-the outputs are made a row of tiles at a time. Transforms are unrolled: they are a few additions of vectors,
-whose coefficients are constants.
+The tiles, counted one after the other, are cut into strips. The inputs of a strip are transformed once,
+channels in vectors, for all blocks of output channels. For such a block, each of the 36 products keeps its
+sums in registers, as the direct convolution does, with tiles in place of pixels; the sums of all 36 are a
+small buffer, of which the outputs are made a tile at a time. Strips are whole blocks of tiles: the last one
+may go on beyond the image, where tiles are computed and not written.
 
-Strips go parallel. Where they are too few for the cores, all inputs are transformed first, and blocks of
-channels go parallel, too. As with `plain`, sizes are MetaSchedule's sampling instructions.
+A transform goes over the columns of a tile, then over its rows. A column or row is unrolled: it is a few
+additions of vectors, whose coefficients are constants. A whole tile would need more registers than there are.
+
+Strips go parallel, or the blocks of channels, after the transform of all inputs. As with `plain`, sizes are
+MetaSchedule's sampling instructions.
 """
 
 from dataclasses import dataclass
+from itertools import product
 
 from tvm.ir import IRModule
 from tvm.s_tir import Schedule
@@ -27,29 +31,28 @@ from tuning.lowering.winograd import (
     TAPS,
     TILE,
 )
-from tuning.searching.blocking import Blocking, blockings, divisors_of, lanes_of
+from tuning.searching.blocking import divisors_of
 from tuning.searching.nest import blocks_of
 from tuning.searching.processor import Processor
 
 _STRIP_BYTES = 512 * 1024
 _BYTES = 4
 _POINTS = (TILE + TAPS - 1) ** 2
-_JOBS_PER_CORE = 3
-_MOST_TILES = 64
+_MOST_TILES = 14
 _MOST_TERMS = 4
+_MOST_VECTORS = 64
 
 
 @dataclass(frozen=True)
 class _Sizes:
-    """Of a function: tiles, channels, and how many channels fill a vector."""
+    """Of a function: tiles that are written and that may be computed, channels, and elements of vectors."""
 
-    batch: int
-    rows: int
-    columns: int
+    tiles: int
+    room: int
     inputs: int
     outputs: int
     input_lanes: int
-    output_lanes: int
+    lanes: int
 
     @property
     def terms(self) -> int:
@@ -58,11 +61,33 @@ class _Sizes:
 
 
 @dataclass(frozen=True)
-class _Choice:
-    """One plain schedule: tile rows of a strip, its block of sums, whether strips alone go parallel."""
+class _Block:
+    """What is summed in registers: vectors of output channels, for each of some tiles."""
 
+    vectors: int
+    tiles: int
+
+    @property
+    def sums(self) -> int:
+        return self.vectors * self.tiles
+
+    @property
+    def registers(self) -> int:
+        """For the sums, for the operands of one kind, and for one of the other kind."""
+        return self.sums + min(self.vectors, self.tiles) + 1
+
+    def cost(self, tiles: int) -> float:
+        """Instructions for a useful multiplication of vectors."""
+        computed = _rounded(tiles, self.tiles) * self.tiles
+        return (self.sums + self.vectors + self.tiles) / self.sums * computed / tiles
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """One plain schedule: its block of sums, tiles of a strip, whether strips go parallel, or channels."""
+
+    block: _Block
     strip: int
-    block: Blocking
     strips: bool
 
 
@@ -83,43 +108,59 @@ def plain_winograd_schedules(module: IRModule, processor: Processor, most: int) 
     most : int
         How many are wanted at most.
     """
-    sizes = _sizes(module, processor)
+    sizes = _sizes(module)
     made = (_schedule(module, sizes, choice) for choice in _choices(sizes, processor))
     return [schedule for schedule in made if schedule is not None][:most]
 
 
-def _sizes(module: IRModule, processor: Processor) -> _Sizes:
+def _sizes(module: IRModule) -> _Sizes:
     blocks = {
         str(block.name_hint): [int(axis.dom.extent) for axis in block.iter_vars]
         for block in blocks_of(Schedule(module, debug_mask="none"))
     }
-    batch, rows, columns, _, _, outputs, inputs = blocks[PRODUCTS]
-    lanes = lanes_of(inputs, processor), lanes_of(outputs, processor)
-    return _Sizes(batch, rows, columns, inputs, outputs, *lanes)
+    room, _, _, outputs, inputs = blocks[PRODUCTS]
+    batch, _, rows, columns, lanes = blocks[IMAGE]
+    tiles = batch * _rounded(rows, TILE) * _rounded(columns, TILE)
+    return _Sizes(tiles, room, inputs, outputs, blocks[PIXELS][-1], lanes)
 
 
 def _choices(sizes: _Sizes, processor: Processor) -> list[_Choice]:
-    """Large strips, both ways of going parallel, and two blocks of sums for each.
+    """Both ways of going parallel, each with the two best blocks of sums.
 
-    All weights are read for each strip, and all inputs of a strip for each block of channels. So a strip's
-    inputs may fill the cache, and where weights take more than that, as much as the weights.
+    Strips need all weights each, blocks of channels all inputs; so what there is more of is cut.
     """
-    row = sizes.columns * sizes.inputs
-    most = max(_STRIP_BYTES / (_POINTS * _BYTES), sizes.inputs * sizes.outputs)
-    fitting = [each for each in divisors_of(sizes.rows) if each * row <= most] or [1]
-    jobs = _JOBS_PER_CORE * processor.cores if processor.cores > 1 else 1
-    enough = [each for each in fitting if sizes.batch * sizes.rows // each >= jobs]
-    ways = [(max(enough), True)] if enough else []
+    ways = [True, False] if sizes.tiles >= sizes.outputs else [False, True]
+    ways = ways if processor.cores > 1 else [True]
     return [
-        _Choice(strip, block, alone)
-        for strip, alone in [*ways, (max(fitting), False)]
-        for block in _blocks(sizes, strip, processor)
+        _Choice(block, _strip(sizes, block, processor.cores if way else 1), way)
+        for way in ways
+        for block in _blocks(sizes, processor)
     ]
 
 
-def _blocks(sizes: _Sizes, strip: int, processor: Processor) -> list[Blocking]:
-    lanes = sizes.output_lanes
-    return blockings(sizes.outputs // lanes, strip, sizes.columns, lanes, processor, 2)
+def _blocks(sizes: _Sizes, processor: Processor) -> list[_Block]:
+    found = [
+        _Block(*each)
+        for each in product(divisors_of(sizes.outputs // sizes.lanes), range(1, _MOST_TILES + 1))
+    ]
+    fitting = [each for each in found if each.registers <= processor.registers]
+    return sorted(fitting, key=lambda each: each.cost(sizes.tiles))[:2]
+
+
+def _strip(sizes: _Sizes, block: _Block, cores: int) -> int:
+    """Return how many tiles a strip has: as many for each core, whose inputs fill the cache at most.
+
+    All weights are read for each strip, so where they take more than the cache, a strip's inputs may, too.
+    """
+    most = max(_STRIP_BYTES // (_POINTS * _BYTES), sizes.outputs * sizes.inputs) // sizes.inputs
+    wished = _rounded(sizes.tiles, most * cores) * cores
+    strips = (_rounded(sizes.tiles, count * block.tiles) * block.tiles for count in range(wished, 0, -1))
+    return next(each for each in strips if _rounded(sizes.tiles, each) * each <= sizes.room)
+
+
+def _rounded(number: int, divisor: int) -> int:
+    """Return a quotient, rounded up."""
+    return -(-number // divisor)
 
 
 def _schedule(module: IRModule, sizes: _Sizes, choice: _Choice) -> Schedule | None:
@@ -141,31 +182,24 @@ class _Plain:
         self._choice = choice
 
     def write(self) -> None:
-        strip, channels, row = self._image()
-        self._output(row)
+        strip, channels, vector = self._image()
+        self._output(vector)
         self._products(channels)
-        self._input(strip if self._choice.strips else None)
+        self._input(strip)
 
     def _image(self) -> tuple[LoopRV, LoopRV, LoopRV]:
-        """Write the image; return the loops over strips, blocks of channels, and rows of tiles."""
-        schedule, lanes = self._schedule, self._sizes.output_lanes
-        block = self._last_block()
-        tile_rows = self._loops(PRODUCTS)[1]
-        _, strip = self._sampled(tile_rows, self._choice.strip)
-        batch, channel, y, x = schedule.get_loops(block)
-        vectors, lane = schedule.split(channel, [None, lanes])
-        blocks, vector = schedule.split(vectors, self._sampled(vectors, self._choice.block.channels))
-        outer, tile_row, y = schedule.split(y, [None, strip, TILE])
+        """Write the image; return the loops over strips, blocks of channels, and vectors of a tile."""
+        schedule = self._schedule
+        batch, channel, y, x, lane = schedule.get_loops(self._last_block())
+        blocks, vector = schedule.split(channel, self._sampled(channel, self._choice.block.vectors))
+        tile_row, y = schedule.split(y, [None, TILE])
         tile, x = schedule.split(x, [None, TILE])
-        schedule.reorder(batch, outer, blocks, tile_row, vector, lane, y, tile, x)
-        schedule.vectorize(x)
-        if self._choice.strips:
-            job = schedule.fuse(batch, outer)
-            schedule.parallel(job)
-            return job, blocks, vector
-        job = schedule.fuse(batch, outer, blocks)
-        schedule.parallel(job)
-        return job, job, vector
+        schedule.reorder(batch, tile_row, tile, blocks, vector, y, x, lane)
+        strip, tile = schedule.split(schedule.fuse(batch, tile_row, tile), [None, self._choice.strip])
+        schedule.reorder(strip, blocks, tile, vector, y, x, lane)
+        self._unroll(y, x, vector=lane)
+        schedule.parallel(strip if self._choice.strips else blocks)
+        return strip, blocks, vector
 
     def _last_block(self) -> SBlockRV:
         """Put the image, and all but the last of the functions of it, into their readers."""
@@ -175,69 +209,59 @@ class _Plain:
             self._schedule.compute_inline(self._block(name))
         return self._block(after[-1])
 
-    def _output(self, row: LoopRV) -> None:
-        """Write the transforms of the sums, for a row of tiles and a vector of channels at a time."""
-        self._place(OUTPUT, row)
-        y = self._transform(OUTPUT, self._sizes.output_lanes)
-        self._rows(OUTPUT_ROWS, y)
-
-    def _input(self, strip: LoopRV | None) -> None:
-        """Write the transforms of the input: of a strip, or of all."""
-        if strip is not None:
-            self._place(INPUT, strip)
-        y = self._transform(INPUT, self._sizes.input_lanes, parallel=strip is None)
-        self._rows(INPUT_ROWS, y)
-        if strip is not None:
-            self._place(PIXELS, strip)
-        *outer, y, x, channel = self._loops(PIXELS)
-        vectors, lane = self._schedule.split(channel, [None, self._sizes.input_lanes])
-        self._schedule.reorder(vectors, y, x, lane)
-        self._schedule.vectorize(lane)
-        if strip is None:
-            self._schedule.parallel(self._schedule.fuse(*outer, vectors))
-
-    def _transform(self, name: str, lanes: int, parallel: bool = False) -> LoopRV:
-        """Unroll the second half of a transform; return the loop over the rows of its tile."""
-        schedule = self._schedule
-        batch, tile_row, tile, y, x, channel = self._loops(name)[-6:]
-        vectors, lane = schedule.split(channel, [None, lanes])
-        schedule.reorder(batch, tile_row, tile, vectors, y, x, lane)
-        self._unroll(y, x, vector=lane)
-        if parallel:
-            schedule.parallel(schedule.fuse(batch, tile_row, tile, vectors))
-        return y
-
-    def _rows(self, name: str, y: LoopRV) -> None:
-        """Make a row of the first half of a transform where the second half needs it."""
-        self._place(name, y)
-        *_, x, lane = self._loops(name)
+    def _output(self, vector: LoopRV) -> None:
+        """Write the transforms of the sums, for a tile and a vector of channels at a time."""
+        self._place(OUTPUT, vector)
+        *_, y, x, lane = self._loops(OUTPUT)
         self._unroll(x, vector=lane)
+        self._place(OUTPUT_ROWS, vector)
+        *_, y, x, lane = self._loops(OUTPUT_ROWS)
+        self._schedule.reorder(x, y)
+        self._unroll(y, vector=lane)
+
+    def _input(self, strip: LoopRV) -> None:
+        """Write the transforms of the input of a strip, for a tile and a vector of channels at a time."""
+        schedule = self._schedule
+        self._place(INPUT, strip)
+        *_, y, x, tile, channel = self._loops(INPUT)
+        vectors, lane = schedule.split(channel, [None, self._sizes.input_lanes])
+        schedule.reorder(tile, vectors, y, x, lane)
+        self._unroll(x, vector=lane)
+        self._place(INPUT_ROWS, vectors)
+        *_, y, x, _, lane = self._loops(INPUT_ROWS)
+        schedule.reorder(x, y)
+        self._unroll(y, vector=lane)
+        if not self._choice.strips:
+            schedule.parallel(schedule.fuse(tile, vectors))
+        *outer, _, lane = self._loops(PIXELS)
+        schedule.vectorize(lane)
+        schedule.parallel(schedule.fuse(*outer))
 
     def _products(self, channels: LoopRV) -> None:
         """Write the products, their sums in registers."""
-        schedule, lanes = self._schedule, self._sizes.output_lanes
+        schedule, lanes = self._schedule, self._sizes.lanes
         size = self._choice.block
         self._place(PRODUCTS, channels)
         block = self._block(PRODUCTS)
-        batch, y, x, row, column, channel, term = schedule.get_loops(block)[-7:]
-        y, y_inner = schedule.split(y, self._sampled(y, size.rows))
-        x, x_inner = schedule.split(x, self._sampled(x, size.columns))
+        tile, row, column, channel, term = schedule.get_loops(block)[-5:]
+        tile, tile_inner = schedule.split(tile, self._sampled(tile, size.tiles))
         vector, lane = schedule.split(channel, [None, lanes])
         term, step = schedule.split(term, [None, self._sizes.terms])
-        schedule.reorder(batch, row, column, y, x, term, step, vector, y_inner, x_inner, lane)
-        self._unroll(step, vector, y_inner, x_inner, vector=lane)
+        inner = [tile_inner, vector] if size.vectors <= size.tiles else [vector, tile_inner]
+        schedule.reorder(row, column, tile, term, step, *inner, lane)
+        self._unroll(step, *inner, vector=lane)
         stored = schedule.cache_write(block, 0, "global")
-        schedule.reverse_compute_at(stored, x, preserve_unit_loops=True)
-        *inner, channel = schedule.get_loops(stored)[-6:]
+        schedule.reverse_compute_at(stored, tile, preserve_unit_loops=True)
+        *inner, channel = schedule.get_loops(stored)[-4:]
         vector, lane = schedule.split(channel, [None, lanes])
         self._unroll(*inner, vector, vector=lane)
         start = schedule.decompose_reduction(block, term)
-        *inner, lane = schedule.get_loops(start)[-4:]
+        *inner, lane = schedule.get_loops(start)[-3:]
         self._unroll(*inner, vector=lane)
 
     def _sampled(self, loop: LoopRV, inner: int) -> list:
         extent = int(self._schedule.get(loop).extent)
-        return self._schedule.sample_perfect_tile(loop, 2, _MOST_TILES, decision=[extent // inner, inner])
+        return self._schedule.sample_perfect_tile(loop, 2, _MOST_VECTORS, decision=[extent // inner, inner])
 
     def _unroll(self, *loops: LoopRV, vector: LoopRV) -> None:
         for loop in loops:
