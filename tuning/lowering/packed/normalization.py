@@ -59,7 +59,8 @@ def find(call: relax.Call, values: Mapping[relax.Var, Expr]) -> Normalization | 
     for run in (_run(of_roots=True), _run(of_roots=False)):
         matched = run["root"].extract_matched_expr(call, values)
         if matched is not None:
-            return _normalization({name: matched.get(pattern) for name, pattern in run.items()})
+            found = {name: matched.get(pattern) for name, pattern in run.items()}
+            return _normalization({**found, "data": call.args[0]})
     return None
 
 
