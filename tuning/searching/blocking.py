@@ -23,6 +23,7 @@ _LONG_VECTOR = 2
 _INPUT_COST = 3 / 4
 _LOAD_COST = 1 / 2
 _IN_FLIGHT = 8
+_MANY_REGISTERS = 32
 
 
 @dataclass(frozen=True)
@@ -123,17 +124,21 @@ def padded_blockings(
 def packed_blockings(
     vectors: int, columns: int, lanes: int, processor: Processor, most: int
 ) -> list[Blocking]:
-    """Return register blocks of one row that divide the sizes, in order of promise, as `padded_blockings` does."""
+    """Return register blocks of one row that divide the sizes, in the order of `padded_blockings`."""
     sizes = product(divisors_of(vectors), divisors_of(columns))
     return sorted(_in_registers(sizes, lanes, processor.registers), key=_packed_cost)[:most]
 
 
 def _in_registers(sizes: Iterable[tuple[int, int]], lanes: int, registers: int) -> list[Blocking]:
-    """Return the blocks that leave registers for the weights, or for the inputs, and one of the others."""
+    """Return the blocks that leave registers for weights and inputs.
+
+    Where registers are few, compilers read the longer of both from memory one by one.
+    """
+    few = registers < _MANY_REGISTERS
     return [
         Blocking(lanes, channels, 1, columns)
         for channels, columns in sizes
-        if channels * columns + min(channels, columns) + 1 <= registers
+        if channels * columns + min(channels, columns) + (1 if few else max(channels, columns)) <= registers
     ]
 
 

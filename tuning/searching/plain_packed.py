@@ -31,6 +31,7 @@ _STEPS_PER_CYCLE = 2
 _IN_REGISTERS = 16
 _IN_CACHE = 64
 _STEPS = 8
+_STREAMS = 16
 
 
 @dataclass(frozen=True)
@@ -117,14 +118,21 @@ def _choices(sizes: _Sizes, processor: Processor) -> list[_Choice]:
 
 
 def _inputs(sizes: _Sizes, block: Blocking) -> list[int]:
-    """Return how many input channels are summed up at a time: all, and as many as the first cache holds."""
+    """Return how many input channels are summed up at a time: all, and as many as the first cache holds.
+
+    Fewer are better where their weights are many, and where their pixels come from memory: blocks of channels
+    lie far apart, and only a few such places are read ahead.
+    """
     fitting = [
         each
         for each in divisors_of(sizes.inputs)
-        if each * _weight_bytes(sizes, block) <= _FIRST_CACHE / 2 and each % _STEPS == 0
+        if each * _weight_bytes(sizes, block) <= _FIRST_CACHE / 4 and each % _STEPS == 0
     ]
-    ways = [sizes.inputs, max(fitting, default=sizes.inputs)]
-    return ways[::-1] if sizes.inputs * _weight_bytes(sizes, block) > _SECOND_CACHE / 4 else ways
+    ways = [sizes.inputs, max(fitting, default=_STEPS if sizes.inputs % _STEPS == 0 else sizes.inputs)]
+    many_weights = sizes.inputs * _weight_bytes(sizes, block) > _SECOND_CACHE / 4
+    image = sizes.rows * sizes.columns * sizes.pixel_bytes
+    far_apart = image > _SECOND_CACHE and sizes.inputs > _STREAMS * sizes.together
+    return ways[::-1] if many_weights or far_apart else ways
 
 
 def _tilings(sizes: _Sizes, block: Blocking, inputs: int) -> list[_Choice]:
