@@ -138,7 +138,7 @@ def layers(draw: st.DrawFn) -> Layer:
     )
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=layers(), processor=st.sampled_from([None, SMALL]))
 def test_they_compute_what_torch_does(
     host: targets.TargetInfo, case: Layer, processor: Processor | None
