@@ -11,6 +11,7 @@ from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
 
 from targets import TargetInfo
 from tuning.errors import TuningError
+from tuning.first_schedules import is_heavy
 from tuning.lowering.choice import HANDICAP, forms, rivals
 from tuning.lowering.network import Lowered
 from tuning.prepare import prepare
@@ -20,8 +21,7 @@ from tuning.records.verdicts import Verdicts
 from tuning.searching.budget import TaskState
 from tuning.searching.search import Search
 from tuning.searching.transfer import Experience
-
-_HEAVY_OPERATORS = ("conv", "matmul", "dense")
+from tuning.starting import read as starting_records
 
 
 @dataclass
@@ -113,11 +113,11 @@ def tasks_of(
     if not extracted:
         raise TuningError("the network has nothing to tune: it calls no functions")
     seeds = ms.utils.fork_seed(seed, len(extracted))
-    experience = Experience.of(database)
+    experience = Experience.of(database, starting_records(tvm_target))
     tasks = []
     for (workload, each), own in zip(extracted.items(), seeds, strict=True):
         name, function = each.task_name, each.dispatched[0]
-        heavy = any(word in name for word in _HEAVY_OPERATORS)
+        heavy = is_heavy(name)
         state = TaskState(int(each.weight), float(estimate_tir_flops(function)), heavy)
         search = Search(function, target, own, heavy, database, model, experience)
         tasks.append(Task(name, search, workload, state, known=set(verdicts.banned(workload))))

@@ -275,7 +275,7 @@ class Verification(Record):
 class Tuning(Record):
     """What tuning did for one network.
 
-    `untuned` names the functions that run without a record, and so with TVM's default schedule. `failures`
+    `untuned` names the functions that run without a record, with a schedule that nobody measured. `failures`
     are the causes of this session's failed trials. `wrong` names the tasks with a schedule that computed
     something else than the untuned function and was banned, `uncompared` those whose schedule could not be
     compared. `left_out` is what of the database was not used. `outliers` are run times that were left out,

@@ -84,8 +84,9 @@ def test_weights_are_outside_the_library(untuned: tuning.Compiled, net) -> None:
 
 
 def test_transposed_weights_are_computed_while_compiling(untuned: tuning.Compiled, net) -> None:
-    shapes = {value.shape for value in untuned.params.values()}
-    assert net.weights["dense"].T.shape in shapes
+    """A schedule may have put them into another layout; then the axis of sums still comes first."""
+    rows = [value.reshape(len(value), -1) for value in untuned.params.values()]
+    assert any(np.array_equal(value, net.weights["dense"].T) for value in rows)
 
 
 def test_the_executable_runs_here(tuned: tuning.Compiled, net) -> None:
@@ -110,7 +111,7 @@ def test_one_weight_used_twice_is_one_parameter(host: targets.TargetInfo) -> Non
             result = builder.emit_output(builder.emit(relax.op.nn.conv2d(once, kernel)))
         builder.emit_func_output(result)
     compiled = tuning.compile_module(builder.get(), host, None)
-    assert [value.shape for value in compiled.params.values()] == [(3, 3, 1, 1)]
+    assert len(compiled.params) == 1
 
 
 def test_a_failure_is_told_in_one_line(net, host: targets.TargetInfo, tmp_path: Path) -> None:
