@@ -3,8 +3,8 @@
 A tile of 6x6 inputs is transformed (rows, then columns), multiplied by the weights, which are transformed
 when the network is built, and summed over the input channels: 36 multiplications in place of 144. A last
 transform makes 4x4 outputs of the sums. Tiles that stick out over the edge read zeros, and what they compute
-there is not written. Beyond the last tile there are spare ones, like the first, so that a schedule may take
-as many at a time as it likes.
+there is not written. Beyond the last tile there are spare ones, like the first, up to a number that has many
+divisors, so that a schedule may take as many at a time as it likes.
 
 Errors grow with the entries of the matrices. The points 0, +-5/8, +-3/2 and infinity keep them small, and
 those of the matrices that are applied when the network runs are exact in float32. Seen with 8 to 256 input
@@ -47,7 +47,7 @@ _INPUTS = TILE + TAPS - 1
 _MATRICES = matrices(TAPS, POINTS)
 _DTYPE = "float32"
 _SUM_AND_ELEMENTWISE = 4
-_SPARE, _SPARE_PART = 16, 8
+_CUT = 60
 
 
 def fits(call: relax.Call) -> bool:
@@ -149,7 +149,7 @@ def convolution(
     rows, columns = height + top + bottom - TAPS + 1, width + left + right - TAPS + 1
     down, across = _tiles(rows), _tiles(columns)
     used = batch * down * across
-    tiles = used + used // _SPARE_PART + _SPARE
+    tiles = (used // _CUT + 2) * _CUT
     channel = te.reduce_axis((0, inputs), "channel")
 
     def pixel(n: Expr, c: Expr, y: Expr, x: Expr, lane: Expr) -> Expr:

@@ -55,6 +55,11 @@ class _Sizes:
     lanes: int
 
     @property
+    def mostly_image(self) -> bool:
+        """Whether the transformed inputs are more than the weights."""
+        return self.tiles >= self.outputs
+
+    @property
     def terms(self) -> int:
         """Input channels in a row, whose transformed inputs lie together."""
         return max(each for each in divisors_of(self.inputs) if each <= _MOST_TERMS)
@@ -129,7 +134,7 @@ def _choices(sizes: _Sizes, processor: Processor) -> list[_Choice]:
 
     Strips need all weights each, blocks of channels all inputs; so what there is more of is cut.
     """
-    ways = [True, False] if sizes.tiles >= sizes.outputs else [False, True]
+    ways = [True, False] if sizes.mostly_image else [False, True]
     ways = ways if processor.cores > 1 else [True]
     return [
         _Choice(block, _strip(sizes, block, processor.cores if way else 1), way)
@@ -141,10 +146,11 @@ def _choices(sizes: _Sizes, processor: Processor) -> list[_Choice]:
 def _blocks(sizes: _Sizes, processor: Processor) -> list[_Block]:
     found = [
         _Block(*each)
-        for each in product(divisors_of(sizes.outputs // sizes.lanes), range(1, _MOST_TILES + 1))
+        for each in product(divisors_of(sizes.outputs // sizes.lanes), divisors_of(sizes.room))
+        if each[1] <= _MOST_TILES
     ]
     fitting = [each for each in found if each.registers <= processor.registers]
-    return sorted(fitting, key=lambda each: each.cost(sizes.tiles))[:2]
+    return sorted(fitting, key=lambda each: (each.cost(sizes.tiles), -each.vectors))[:2]
 
 
 def _strip(sizes: _Sizes, block: _Block, cores: int) -> int:
@@ -220,8 +226,15 @@ class _Plain:
         self._unroll(y, vector=lane)
 
     def _input(self, strip: LoopRV) -> None:
-        """Write the transforms of the input of a strip, for a tile and a vector of channels at a time."""
+        """Write the transforms of the input of a strip, for a tile and a vector of channels at a time.
+
+        What a block of sums reads lies together; where that is read a few times only, what is written does.
+        """
         schedule = self._schedule
+        together = 1 if self._sizes.mostly_image else self._choice.block.tiles
+        schedule.transform_layout(
+            self._block(INPUT), ("write", 0), lambda y, x, t, c: (t // together, y, x, t % together, c)
+        )
         self._place(INPUT, strip)
         *_, y, x, tile, channel = self._loops(INPUT)
         vectors, lane = schedule.split(channel, [None, self._sizes.input_lanes])
