@@ -24,7 +24,7 @@ from targets import TargetInfo
 from tuning.records.database import trace_key
 from tuning.searching.budget import ROUND
 from tuning.searching.lessons import Lesson, cost_model, lesson_of
-from tuning.searching.plain import plain_schedules
+from tuning.searching.plain import is_packed_light, plain_schedules
 from tuning.searching.plain_gpu import plain_gpu_schedule
 from tuning.searching.plain_packed import is_packed, plain_packed_schedules
 from tuning.searching.plain_winograd import is_winograd, plain_winograd_schedules
@@ -120,7 +120,7 @@ class Search:
 
     def _in_order(self) -> Iterator[MeasureCandidate]:
         """Yield those that need no search, then what it finds; the other way round where that is better."""
-        ready_first = self._heavy or self._on_gpu
+        ready_first = self._heavy or self._on_gpu or is_packed_light(self._module)
         if ready_first:
             yield from self._ready
         yield from self._context.generate_measure_candidates() or []
@@ -141,11 +141,13 @@ class Search:
 
     @cached_property
     def _ready(self) -> list[MeasureCandidate]:
-        """The plain candidates and those of functions alike, in turns."""
+        """Those known of its sizes, then the plain candidates and those of functions alike, in turns."""
+        known = self._experience.records_of_its_sizes(self._module)
+        same = [replay(self._module, each.trace, self._context) for each in known]
         plain = [replay(self._module, each.trace, self._context) for each in self._plain]
         records = self._experience.records_like(self._module, _ALIKE)
         alike = [replay(self._module, each.trace, self._context, snapped) for each in records]
-        in_turns = chain.from_iterable(zip_longest(plain, alike))
+        in_turns = chain(same, chain.from_iterable(zip_longest(plain, alike)))
         return [each for each in in_turns if each is not None]
 
     @cached_property
