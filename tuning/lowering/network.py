@@ -17,7 +17,7 @@ from tvm import relax
 from tvm.ir import Expr, GenericConst, IRModule
 
 from tuning.lowering import winograd
-from tuning.lowering.packed import convolution, depthwise, elementwise, normalization, pooling
+from tuning.lowering.packed import convolution, depthwise, elementwise, groups, normalization, pooling
 from tuning.lowering.packed.layout import pack, unpack
 from tuning.searching.processor import Processor, processor_of
 
@@ -126,7 +126,9 @@ class _Lowering(relax.PyExprMutator):
     def _lowered(self, call: relax.Call) -> _Tensor | None:
         """Return what a call computes, packed; None if it is to stay as it is."""
         if convolution.fits(call):
-            return self._convolved(call)
+            return self._convolved(call, self._blocks(call.args[0]))
+        if groups.fits(call, self._processor.lanes):
+            return self._in_groups(call)
         if depthwise.fits(call) and self._is_packed(call.args[0]):
             data = self._packed(call.args[0], self._block(call))
             return self._tensor(call, depthwise.convolved(self.builder_, data.packed, call, data.block))
@@ -142,10 +144,9 @@ class _Lowering(relax.PyExprMutator):
             return self._concatenated(call)
         return None
 
-    def _convolved(self, call: relax.Call) -> _Tensor:
-        """Return a convolution, whose data have blocks of any size."""
-        data, block = self._blocks(call.args[0]), self._block(call)
-        choice = winograd.fits(call)
+    def _convolved(self, call: relax.Call, data: Expr) -> _Tensor:
+        """Return a convolution of data that have blocks of any size."""
+        block, choice = self._block(call), winograd.fits(call)
         if choice and self._takes_winograd(len(self.weights)):
             packed = winograd.convolved(self.builder_, data, call, block)
         else:
@@ -153,6 +154,16 @@ class _Lowering(relax.PyExprMutator):
         if choice:
             self.weights.append(_weight_of(packed))
         return self._tensor(call, packed)
+
+    def _in_groups(self, call: relax.Call) -> _Tensor:
+        """Return a convolution in groups, one after the other."""
+        data, parts = self._packed(call.args[0], self._block(call)).packed, groups.parts(call)
+        made = [
+            self._convolved(part, self.builder_.emit(groups.sliced(data, at, len(parts))))
+            for at, part in enumerate(parts)
+        ]
+        whole = relax.op.concat([self.builder_.emit(each.packed) for each in made], axis=_CHANNELS)
+        return self._tensor(call, whole)
 
     def _elementwise(self, call: relax.Call) -> _Tensor:
         """Return elementwise operations, all operands in blocks as those of the first that is packed."""
@@ -175,7 +186,7 @@ class _Lowering(relax.PyExprMutator):
             or parts[-1].block != block
         ):
             return None
-        return self._tensor(call, relax.op.concat([each.packed for each in parts], axis=1), block)
+        return self._tensor(call, relax.op.concat([each.packed for each in parts], axis=_CHANNELS), block)
 
     def _tensor(self, call: relax.Call, packed: Expr, block: int | None = None) -> _Tensor:
         return _Tensor(int(call.ty.shape[_CHANNELS]), packed, block or self._block(call))

@@ -119,6 +119,13 @@ def depthwise(net: Writer) -> None:
     net.conv(net.channels, groups=net.channels)
 
 
+def in_groups(net: Writer) -> None:
+    """Whole blocks for each of two groups, then groups of a few channels."""
+    net.conv(32, 1)
+    net.conv(64, groups=2)
+    net.conv(32, groups=8)
+
+
 def shuffled(net: Writer) -> None:
     """What needs the tensor in its own form, in the middle of the network."""
     channels = net.channels
@@ -131,7 +138,19 @@ def plain(net: Writer) -> None:
     net.conv(20)
 
 
-PARTS = (branches, uneven_branches, residual, scaled, excited, reciprocal, pooled, depthwise, shuffled, plain)
+PARTS = (
+    branches,
+    uneven_branches,
+    residual,
+    scaled,
+    excited,
+    reciprocal,
+    pooled,
+    depthwise,
+    in_groups,
+    shuffled,
+    plain,
+)
 
 
 def computed(module: IRModule, image: np.ndarray, target: tvm.target.Target) -> np.ndarray:
@@ -179,6 +198,13 @@ def test_tensors_stay_packed(host: targets.TargetInfo, part, rearranged: int) ->
     called = names(lower(module, host.target()).module)
     assert called["unpack"] == rearranged
     assert called["pack"] == 0
+
+
+def test_groups_of_whole_blocks_are_dense_convolutions(host: targets.TargetInfo) -> None:
+    module = Writer(3).network(in_groups)
+    called = names(lower(module, host.target()).module)
+    assert (called["packed_conv2d"], called["relax.nn.conv2d"]) == (3, 1)
+    assert called["relax.concat"] == 1
 
 
 def test_what_no_convolution_makes_stays_as_it_is(host: targets.TargetInfo) -> None:

@@ -1,0 +1,58 @@
+"""A convolution in groups as dense convolutions side by side, where each group fills whole blocks."""
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.ir import Expr, GenericConst
+
+from tuning.lowering.packed import convolution
+
+_CHANNELS = 1
+
+
+def fits(call: relax.Call, block: int) -> bool:
+    """Return whether a call is a convolution in groups whose inputs and outputs are whole blocks for each."""
+    if call.op != tvm.ir.Op.get("relax.nn.conv2d") or not isinstance(call.args[1], GenericConst):
+        return False
+    groups, (outputs, inputs, *_) = int(call.attrs.groups), map(int, call.args[1].value.shape)
+    return groups > 1 and inputs % block == 0 and outputs % (groups * block) == 0 and _is_dense(call)
+
+
+def parts(call: relax.Call) -> list[relax.Call]:
+    """Return the convolution of each group, of an image that is a part of the whole.
+
+    Parameters
+    ----------
+    call : relax.Call
+        A convolution that fits. The image of each part is a variable of its own, which tells the shape.
+    """
+    groups = int(call.attrs.groups)
+    return [_part(call, weight) for weight in np.split(call.args[1].value.numpy(), groups)]
+
+
+def sliced(data: Expr, part: int, parts: int) -> Expr:
+    """Return the blocks of a packed image, (batch, blocks, height, width, block), that a group reads."""
+    count = int(data.ty.shape[_CHANNELS]) // parts
+    return relax.op.strided_slice(data, [_CHANNELS], [part * count], [(part + 1) * count])
+
+
+def _is_dense(call: relax.Call) -> bool:
+    return convolution.fits(_part(call, np.split(call.args[1].value.numpy(), int(call.attrs.groups))[0]))
+
+
+def _part(call: relax.Call, weight: np.ndarray) -> relax.Call:
+    attrs, (batch, _, *image) = call.attrs, call.args[0].ty.shape
+    shape = (batch, weight.shape[_CHANNELS], *image)
+    builder = relax.BlockBuilder()
+    return builder.normalize(
+        relax.op.nn.conv2d(
+            relax.Var("part", relax.TensorType(shape, call.args[0].ty.dtype)),
+            relax.const(weight),
+            strides=attrs.strides,
+            padding=attrs.padding,
+            dilation=attrs.dilation,
+            data_layout=attrs.data_layout,
+            kernel_layout=attrs.kernel_layout,
+            out_layout=attrs.out_layout,
+        )
+    )
