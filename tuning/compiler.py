@@ -199,8 +199,6 @@ def compile_into(
             first = first_schedules(without, target, database, _verdicts(database_dir, tvm_target))
             database = ms.database.OrderedUnionDatabase(database, first)
         module = _apply(module, tvm_target, database)
-    names = _functions(module)
-    untuned = [name for name in names if name in without]
     if target.gpu is not None:
         module = schedule_untuned(module, tvm_target)
     module, weights = _lift_constants(module)
@@ -213,6 +211,8 @@ def compile_into(
         alone.export_library(str(Path(folder) / FUNCTIONS_ALONE), cc=target.require_compiler())
     (Path(folder) / WEIGHTS).write_bytes(tvm.runtime.save_param_dict(weights))
     functions = calls.functions(None if target.gpu is None else executable.mod)
+    names = sorted(each.name.removesuffix(_OTHER_LAYOUT) for each in functions)
+    untuned = [name for name in names if name in without]
     return _Summary(len(names) - len(untuned), len(names), untuned, planned.total, functions, cleaning)
 
 
@@ -230,15 +230,6 @@ def _apply(module: IRModule, target: tvm.target.Target, database: Any) -> IRModu
 
 def _verdicts(database_dir: Path | None, target: tvm.target.Target) -> Verdicts | None:
     return None if database_dir is None else verdicts.read(db.directory(Path(database_dir), target))
-
-
-def _functions(module: IRModule) -> list[str]:
-    """Return the names of the TIR functions, as they were before some had weights in another layout."""
-    return sorted(
-        name.name_hint.removesuffix(_OTHER_LAYOUT)
-        for name, function in module.functions_items()
-        if isinstance(function, tvm.tirx.PrimFunc)
-    )
 
 
 def _lift_constants(module: IRModule) -> tuple[IRModule, dict[str, tvm.runtime.Tensor]]:

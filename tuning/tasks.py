@@ -14,6 +14,7 @@ from tuning.errors import TuningError
 from tuning.first_schedules import is_heavy
 from tuning.lowering.choice import HANDICAP, forms, rivals
 from tuning.lowering.network import Lowered
+from tuning.memory.concatenation import is_concatenation
 from tuning.prepare import prepare
 from tuning.progress import TaskProgress
 from tuning.records import database as db
@@ -128,11 +129,16 @@ def tasks_of(
 
 
 def _extracted(both: Sequence[Lowered], target: tvm.target.Target) -> Iterator[ms.ExtractedTask]:
-    """Yield what the forms of a network call; what they share comes again."""
+    """Yield what the forms of a network call; what they share comes again.
+
+    A processor's concatenations are left out: they are written in place.
+    """
     for form in both:
-        yield from ms.relax_integration.extract_tasks(
+        tasks = ms.relax_integration.extract_tasks(
             prepare(form.module, target), target, module_equality=db.MODULE_EQUALITY
         )
+        in_place = target.kind.name == "llvm"
+        yield from (each for each in tasks if not (in_place and is_concatenation(each.dispatched[0]["main"])))
 
 
 def _pair(

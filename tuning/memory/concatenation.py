@@ -12,6 +12,11 @@ from tvm_ffi import structural_equal
 from tuning.searching.nest import blocks_of
 
 
+def is_concatenation(function: tirx.PrimFunc) -> bool:
+    """Return whether a function copies its arguments one behind the other."""
+    return sizes_of_parts(function) is not None
+
+
 def sizes_of_parts(function: tirx.PrimFunc) -> list[int] | None:
     """Return the bytes of each tensor that a function concatenates; None if it is no such function.
 

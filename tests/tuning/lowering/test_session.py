@@ -30,10 +30,16 @@ def tuned(case, base: Path, host: targets.TargetInfo, session: tuning.LocalSessi
     return tuning.tune(module, host, session, base, tuning.Budget(trials=TRIALS))
 
 
+def convolutions(tuned: tuning.TuningResult) -> list[tuning.TaskResult]:
+    """The rest writes the image in its usual layout."""
+    return [task for task in tuned.tasks if "conv2d" in task.name]
+
+
 def test_both_ways_are_tasks_and_the_network_calls_one(tuned: tuning.TuningResult) -> None:
-    assert sorted("winograd" in task.name for task in tuned.tasks) == [False, True]
-    assert sorted(task.weight for task in tuned.tasks) == [0, 1]
-    assert tuned.network_ms == pytest.approx(min(task.best_us for task in tuned.tasks) / 1e3)
+    ways = convolutions(tuned)
+    assert sorted("winograd" in task.name for task in ways) == [False, True]
+    assert sorted(task.weight for task in ways) == [0, 1]
+    assert tuned.network_ms == pytest.approx(sum(task.weight * task.best_us for task in tuned.tasks) / 1e3)
     assert tuned.wrong == tuned.uncompared == ()
 
 
@@ -42,9 +48,9 @@ def test_the_faster_one_is_compiled(
 ) -> None:
     image, weight, bias = case.values()
     compiled = tuning.compile_module(case.module(weight, bias), host, base)
-    (called,) = (task.name for task in tuned.tasks if task.weight)
-    assert compiled.records_applied == compiled.functions_total == 1
-    assert ["winograd" in each.name for each in compiled.functions] == ["winograd" in called]
+    (called,) = (task.name for task in convolutions(tuned) if task.weight)
+    assert compiled.records_applied == compiled.functions_total == 2
+    assert any("winograd" in each.name for each in compiled.functions) == ("winograd" in called)
     np.testing.assert_allclose(
         computed(compiled, image), case.in_torch(image, weight, bias), rtol=1e-3, atol=1e-3
     )
@@ -55,7 +61,7 @@ def test_exact_math_is_the_direct_way(
 ) -> None:
     module = case.module(*case.values()[1:])
     compiled = tuning.compile_module(module, host, base, exact_math=True)
-    assert compiled.records_applied == compiled.functions_total == 1
+    assert compiled.records_applied == compiled.functions_total == 2
     assert not any("winograd" in each.name for each in compiled.functions)
 
 
@@ -64,7 +70,7 @@ def test_exact_math_tunes_the_direct_way_only(
 ) -> None:
     module = case.module(*case.values()[1:])
     result = tuning.tune(module, host, session, tmp_path, tuning.Budget(trials=1), exact_math=True)
-    assert ["winograd" in task.name for task in result.tasks] == [False]
+    assert ["winograd" in task.name for task in convolutions(result)] == [False]
 
 
 def test_a_task_far_behind_its_rival_gets_no_more_trials() -> None:
