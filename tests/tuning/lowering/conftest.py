@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 import torch
 from tvm import relax
-from tvm.ir import IRModule
+from tvm.ir import IRModule, Op
+
+from tuning.lowering.network import calls_of
+
+_CONVOLUTION = Op.get("relax.nn.conv2d")
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,39 @@ class Layer:
                 result = builder.emit_output(y)
             builder.emit_func_output(result)
         return builder.get()
+
+    def packed_module(
+        self,
+        convolved: Callable[[relax.BlockBuilder, relax.Expr, relax.Call, int], relax.Expr],
+        blocks: tuple[int, int],
+    ) -> IRModule:
+        """Return the network with a packed image and a packed result, given what emits the convolution."""
+        image, weight, bias = self.values()
+        (call,) = (each for each in calls_of(self.module(weight, bias)) if each.op == _CONVOLUTION)
+        data = relax.Var("image", relax.TensorType(self.packed(image, blocks[0]).shape, "float32"))
+        builder = relax.BlockBuilder()
+        with builder.function("main", [data], attrs={"num_input": 1}):
+            with builder.dataflow():
+                y = builder.emit(convolved(builder, data, call, blocks[1]))
+                if self.relu:
+                    y = builder.emit(relax.op.add(y, relax.const(self.packed(bias, blocks[1]))))
+                    y = builder.emit(relax.op.nn.relu(y))
+                result = builder.emit_output(y)
+            builder.emit_func_output(result)
+        return builder.get()
+
+    @staticmethod
+    def packed(image: np.ndarray, block: int) -> np.ndarray:
+        """Return an image with NaN beyond its channels."""
+        batch, channels, height, width = image.shape
+        filled = np.pad(image, [(0, 0), (0, -channels % block), (0, 0), (0, 0)], constant_values=np.nan)
+        return np.ascontiguousarray(np.moveaxis(filled.reshape(batch, -1, block, height, width), 2, -1))
+
+    @staticmethod
+    def unpacked(image: np.ndarray, channels: int) -> np.ndarray:
+        """Return a packed image in NCHW."""
+        batch, _, height, width, _ = image.shape
+        return np.moveaxis(image, -1, 2).reshape(batch, -1, height, width)[:, :channels]
 
     def values(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return an image, weights and bias."""

@@ -16,21 +16,6 @@ from tuning.searching.processor import Processor
 SMALL = Processor(lanes=4, registers=16, cores=2)
 
 
-def packed(image: np.ndarray, block: int) -> np.ndarray:
-    """Return an image with NaN beyond its channels."""
-    batch, channels, height, width = image.shape
-    blocks = -(-channels // block)
-    filled = np.full((batch, blocks * block, height, width), np.nan, "float32")
-    filled[:, :channels] = image
-    split = filled.reshape(batch, blocks, block, height, width)
-    return np.ascontiguousarray(np.moveaxis(split, 2, -1))
-
-
-def unpacked(image: np.ndarray, channels: int) -> np.ndarray:
-    batch, blocks, height, width, block = image.shape
-    return np.moveaxis(image, -1, 2).reshape(batch, blocks * block, height, width)[:, :channels]
-
-
 def call_of(case, weight: np.ndarray) -> relax.Call:
     (call,) = calls(case.module(weight, np.zeros((1, case.outputs, 1, 1), "float32")), "relax.nn.conv2d")
     return call
@@ -42,19 +27,12 @@ def calls(module: IRModule, name: str) -> list[relax.Call]:
 
 
 def lowered(case, blocks: tuple[int, int], processor: Processor = SMALL) -> IRModule:
-    """Return the network of the packed layer, with bias and ReLU if it has them."""
-    image, weight, bias = case.values()
-    data = relax.Var("image", relax.TensorType(packed(image, blocks[0]).shape, "float32"))
-    builder = relax.BlockBuilder()
-    with builder.function("main", [data], attrs={"num_input": 1}):
-        with builder.dataflow():
-            y = builder.emit(convolved(builder, data, call_of(case, weight), blocks[1], processor))
-            if case.relu:
-                y = builder.emit(relax.op.add(y, relax.const(packed(bias, blocks[1]))))
-                y = builder.emit(relax.op.nn.relu(y))
-            result = builder.emit_output(y)
-        builder.emit_func_output(result)
-    return builder.get()
+    """Return the network of the packed layer; blocks in and out."""
+
+    def emitted(builder: relax.BlockBuilder, data: relax.Expr, call: relax.Call, block: int) -> relax.Expr:
+        return convolved(builder, data, call, block, processor)
+
+    return case.packed_module(emitted, blocks)
 
 
 @st.composite
@@ -82,9 +60,9 @@ def test_it_computes_what_torch_does(
     case = layer(**sizes)
     image, weight, bias = case.values()
     library = tvm.compile(prepare(lowered(case, blocks), host.target()), host.target())
-    got = relax.VirtualMachine(library, tvm.cpu())["main"](tvm.runtime.tensor(packed(image, blocks[0])))
+    got = relax.VirtualMachine(library, tvm.cpu())["main"](tvm.runtime.tensor(case.packed(image, blocks[0])))
     wanted = case.in_torch(image, weight, bias)
-    np.testing.assert_allclose(unpacked(got.numpy(), case.outputs), wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(case.unpacked(got.numpy(), case.outputs), wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_bias_and_relu_are_fused_to_it(layer, host: targets.TargetInfo) -> None:

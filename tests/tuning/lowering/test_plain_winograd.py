@@ -7,14 +7,12 @@ import pytest
 import tvm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tvm import relax
 from tvm.ir import IRModule
 from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
 
 import targets
-from tuning.lowering.network import calls_of
-from tuning.lowering.winograd import convolved, fits, transformed
+from tuning.lowering.winograd import convolved, transformed
 from tuning.prepare import prepare
 from tuning.records.database import MODULE_EQUALITY, trace_key
 from tuning.searching.plain_winograd import is_winograd, plain_winograd_schedules
@@ -29,38 +27,9 @@ ALONE = Processor(lanes=8, registers=16, cores=1)
 LARGE = Processor(lanes=16, registers=32, cores=2)
 
 
-def packed(image: np.ndarray, block: int) -> np.ndarray:
-    """Return an image with NaN beyond its channels."""
-    batch, channels, height, width = image.shape
-    filled = np.pad(image, [(0, 0), (0, -channels % block), (0, 0), (0, 0)], constant_values=np.nan)
-    return np.ascontiguousarray(np.moveaxis(filled.reshape(batch, -1, block, height, width), 2, -1))
-
-
-def unpacked(image: np.ndarray, channels: int) -> np.ndarray:
-    batch, _, height, width, _ = image.shape
-    return np.moveaxis(image, -1, 2).reshape(batch, -1, height, width)[:, :channels]
-
-
-def lowered(case, blocks: tuple[int, int]) -> IRModule:
-    """Return the network of the packed layer, with bias and ReLU if it has them; blocks in and out."""
-    image, weight, bias = case.values()
-    (call,) = filter(fits, calls_of(case.module(weight, bias)))
-    data = relax.Var("image", relax.TensorType(packed(image, blocks[0]).shape, "float32"))
-    builder = relax.BlockBuilder()
-    with builder.function("main", [data], attrs={"num_input": 1}):
-        with builder.dataflow():
-            y = builder.emit(convolved(builder, data, call, blocks[1]))
-            if case.relu:
-                y = builder.emit(relax.op.add(y, relax.const(packed(bias, blocks[1]))))
-                y = builder.emit(relax.op.nn.relu(y))
-            result = builder.emit_output(y)
-        builder.emit_func_output(result)
-    return builder.get()
-
-
 def task(case, target: tvm.target.Target, blocks: tuple[int, int] = (8, 8)) -> IRModule:
     (found,) = ms.relax_integration.extract_tasks(
-        prepare(lowered(case, blocks), target), target, module_equality=MODULE_EQUALITY
+        prepare(case.packed_module(convolved, blocks), target), target, module_equality=MODULE_EQUALITY
     )
     return found.dispatched[0]
 
@@ -78,12 +47,12 @@ def computed(
 ) -> np.ndarray:
     """Weights are rearranged when the function is called."""
     image, weight, bias = case.values()
-    arguments = [packed(image, blocks[0]), transformed(weight, blocks[1])]
-    arguments += [packed(bias, blocks[1])] if case.relu else []
+    arguments = [case.packed(image, blocks[0]), transformed(weight, blocks[1])]
+    arguments += [case.packed(bias, blocks[1])] if case.relu else []
     shape = [int(each) for each in candidate.args_info[-1].shape]
     output = tvm.runtime.tensor(np.full(shape, np.nan, "float32"))
     tvm.compile(candidate.sch.mod, target)["main"](*map(tvm.runtime.tensor, arguments), output)
-    return unpacked(output.numpy(), case.outputs)
+    return case.unpacked(output.numpy(), case.outputs)
 
 
 @st.composite

@@ -26,38 +26,9 @@ def computed(module: IRModule, image: np.ndarray, target: tvm.target.Target) -> 
     return machine["main"](tvm.runtime.tensor(image)).numpy()
 
 
-def packed(image: np.ndarray, block: int) -> np.ndarray:
-    """Return an image with NaN beyond its channels."""
-    batch, channels, height, width = image.shape
-    filled = np.pad(image, [(0, 0), (0, -channels % block), (0, 0), (0, 0)], constant_values=np.nan)
-    return np.ascontiguousarray(np.moveaxis(filled.reshape(batch, -1, block, height, width), 2, -1))
-
-
-def unpacked(image: np.ndarray, channels: int) -> np.ndarray:
-    batch, _, height, width, _ = image.shape
-    return np.moveaxis(image, -1, 2).reshape(batch, -1, height, width)[:, :channels]
-
-
-def lowered(case, blocks: tuple[int, int]) -> IRModule:
-    """Return the network of the packed layer, with bias and ReLU if it has them; blocks in and out."""
-    image, weight, bias = case.values()
-    (call,) = filter(fits, calls_of(case.module(weight, bias)))
-    data = relax.Var("image", relax.TensorType(packed(image, blocks[0]).shape, "float32"))
-    builder = relax.BlockBuilder()
-    with builder.function("main", [data], attrs={"num_input": 1}):
-        with builder.dataflow():
-            y = builder.emit(convolved(builder, data, call, blocks[1]))
-            if case.relu:
-                y = builder.emit(relax.op.add(y, relax.const(packed(bias, blocks[1]))))
-                y = builder.emit(relax.op.nn.relu(y))
-            result = builder.emit_output(y)
-        builder.emit_func_output(result)
-    return builder.get()
-
-
 def in_winograds_way(case, target: tvm.target.Target, blocks: tuple[int, int] = (8, 8)) -> np.ndarray:
-    image = packed(case.values()[0], blocks[0])
-    return unpacked(computed(lowered(case, blocks), image, target), case.outputs)
+    image = case.packed(case.values()[0], blocks[0])
+    return case.unpacked(computed(case.packed_module(convolved, blocks), image, target), case.outputs)
 
 
 def bound(inputs: int) -> float:
@@ -97,7 +68,9 @@ def test_its_error_on_images_is_at_most_four_times_that_of_the_direct_convolutio
     image = np.maximum(image + smooth(image.shape), 0)
     wanted = case.in_torch(image, weight, bias)
     direct = computed(case.module(weight, bias), image, host.target())
-    winograd = unpacked(computed(lowered(case, (8, 8)), packed(image, 8), host.target()), case.outputs)
+    winograd = case.unpacked(
+        computed(case.packed_module(convolved, (8, 8)), case.packed(image, 8), host.target()), case.outputs
+    )
     errors = [np.sqrt(np.mean((each - wanted) ** 2)) for each in (direct, winograd)]
     assert errors[1] < 4 * errors[0]
 
@@ -110,7 +83,7 @@ def smooth(shape: tuple[int, ...]) -> np.ndarray:
 
 def test_bias_and_relu_are_part_of_its_function(layer, host: targets.TargetInfo) -> None:
     case = layer()
-    module = prepare(lowered(case, (8, 8)), host.target())
+    module = prepare(case.packed_module(convolved, (8, 8)), host.target())
     functions = [each for _, each in module.functions_items() if isinstance(each, tvm.tirx.PrimFunc)]
     assert len(functions) == 1
 
