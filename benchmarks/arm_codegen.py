@@ -1,15 +1,16 @@
 """What TVM's code for ARM is made of, for GoogLeNet's most expensive convolutions, original and merged.
 
-Each is compiled for a Cortex-A72 without a schedule, and with the first plain schedule that a search tries.
-Its instructions are counted as it executes under qemu, exactly and without a word on time; where qemu or the
-cross compiler is missing they are counted in the assembly of the inner loop.
+Each is compiled for a Cortex-A72 in NCHW without a schedule, and on packed tensors with the first plain
+schedule that a search tries. Its instructions are counted as it executes under qemu, exactly and without a
+word on time; where qemu or the cross compiler is missing they are counted in the assembly of the inner loop.
 
     python benchmarks/arm_codegen.py [--model MODEL] [--convolutions N]
 
 Prints one JSON object: `min_vector_share`, the smallest share of an inner loop's multiply-adds that plain
 schedules do in vectors; for both networks the instructions executed for each multiply-add, beside the peak's,
 which is that of full vectors and nothing else, and the bytes loaded and stored for each; a row for each
-convolution; and how it was counted.
+convolution; and how it was counted. Multiply-adds of padding
+are not counted as such, but as a cost of those that go into results.
 """
 
 import argparse

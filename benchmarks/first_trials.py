@@ -30,6 +30,7 @@ import targets
 import tuning
 from tuning.building.built import Builder
 from tuning.building.local import LocalBuilder
+from tuning.lowering.choice import forms
 from tuning.measuring.runner import Runner
 from tuning.prepare import prepare
 from tuning.records.database import FAILED_SECONDS, trace_key
@@ -90,8 +91,12 @@ def main() -> None:
 
 
 def _heaviest(host: targets.TargetInfo, size: int) -> list[ms.ExtractedTask]:
-    module = prepare(from_onnx(seeded_network(NETWORK)), host.target())
-    tasks = ms.relax_integration.extract_tasks(module, host.target(), module_equality="ignore-tensor")
+    """Return the most expensive direct convolutions of packed tensors."""
+    target = host.target()
+    direct = forms(from_onnx(seeded_network(NETWORK)), target)[0].module
+    tasks = ms.relax_integration.extract_tasks(
+        prepare(direct, target), target, module_equality="ignore-tensor"
+    )
     convolutions = [task for task in tasks if "conv2d" in task.task_name]
     return sorted(convolutions, key=lambda task: -task.weight * estimate_tir_flops(task.dispatched[0]))[:size]
 

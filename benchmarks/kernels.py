@@ -6,15 +6,18 @@ in processes of their own, in turns.
     python benchmarks/kernels.py [--convolutions N] [--trials N] [--threads N] [--model MODEL]
 
 Prints one JSON object: `geomean_vs_onnxruntime`, how many times as fast ours are, as the geometric mean over
-all rows; a row for each convolution with billions of operations a second, a multiply-add counted as two, and
-the inner loop of ours; the machine's measured peak; and what it was measured on.
+all rows; a row for each convolution with billions of operations a second, a multiply-add counted as two, the
+inner loop of ours and how many functions of ours change a layout; the machine's measured peak; and what it was
+measured on.
 """
 
 import argparse
 import json
+import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -30,10 +33,13 @@ import pipeline
 import targets
 import tuning
 from pipeline.merging import MergeRequest
+from tuning.functions import NetworkFunction
+from tuning.lowering.packed.layout import PACK, UNPACK
 from tuning.measuring.peak import peak_gflops
 
 NETWORK = "light_inception_v1"
 TURNS, RUNS = 9, 20
+_CHANGES_LAYOUT = re.compile(rf"(?:^|_)(?:{PACK}|{UNPACK})\d*(?:_|$)")
 
 Row = dict[str, Any]
 
@@ -79,6 +85,11 @@ def summary(rows: list[Row]) -> dict[str, Any]:
     }
 
 
+def layout_transforms(functions: Iterable[NetworkFunction]) -> int:
+    """Return how many calls of a compiled network's functions pack a tensor or unpack one."""
+    return sum(each.calls for each in functions if _CHANGES_LAYOUT.search(each.name))
+
+
 def _geomean(rows: list[Row]) -> float:
     return round(geometric_mean(row["ours_gflops"] / row["onnxruntime_gflops"] for row in rows), 3)
 
@@ -115,6 +126,7 @@ def _row(convolution: Convolution, calls: int, host: targets.TargetInfo, trials:
         "onnxruntime_gflops": round(rates[1], 1),
         "max_diff": difference,
         "inner_loop": None if loop is None else asdict(loop),
+        "layout_transforms": layout_transforms(built.functions),
     }
     print(json.dumps(row), file=sys.stderr)
     return row

@@ -33,6 +33,7 @@ from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
 import targets
 import tuning
 from tuning.building.local import LocalBuilder
+from tuning.lowering.choice import forms
 from tuning.measuring.runner import Runner
 from tuning.prepare import prepare
 from tuning.searching.search import Search, cost_model
@@ -77,9 +78,12 @@ def main() -> None:
 
 
 def _batches(host: targets.TargetInfo, turns: int, size: int) -> list[list[MeasureCandidate]]:
-    """Return a batch of candidates for each turn; the candidates of one are of different convolutions."""
-    module = prepare(from_onnx(seeded_network(NETWORK)), host.target())
-    tasks = ms.relax_integration.extract_tasks(module, host.target(), module_equality="ignore-tensor")
+    """Return a batch of candidates for each turn; those of one are of different direct convolutions."""
+    target = host.target()
+    direct = forms(from_onnx(seeded_network(NETWORK)), target)[0].module
+    tasks = ms.relax_integration.extract_tasks(
+        prepare(direct, target), target, module_equality="ignore-tensor"
+    )
     convolutions = [task for task in tasks if "conv2d" in task.task_name][:size]
     found = []
     for task in convolutions:

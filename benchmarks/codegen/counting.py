@@ -1,4 +1,8 @@
-"""Counts the instructions of a kernel: as executed under qemu, or without it in its assembly."""
+"""Counts the instructions of a kernel: as executed under qemu, or without it in its assembly.
+
+Costs are told for each multiply-add that goes into the result. One that is done for channels that fill up a
+block, or for sums beyond a row's end, is among the costs of these.
+"""
 
 import tempfile
 from collections.abc import Callable
@@ -26,7 +30,7 @@ class Finding:
     kernel_vector_share : float or None
         The same of all multiply-adds that the kernel executed; None if it was not run.
     multiply_adds : int or None
-        That the whole kernel executed; None if it was not run.
+        That the whole kernel executed, those for padding among them; None if it was not run.
     instructions_per_multiply_add : float
         Of the whole kernel with all that it calls; of its inner loop if it was not run.
     moved_bytes_per_multiply_add : float
@@ -61,8 +65,8 @@ def statically(kernel: Kernel, target: tvm.target.Target) -> Finding:
         vector_share=turn.vector_share,
         kernel_vector_share=None,
         multiply_adds=None,
-        instructions_per_multiply_add=_ratio(turn.instructions, turn),
-        moved_bytes_per_multiply_add=_ratio(turn.moved_bytes, turn),
+        instructions_per_multiply_add=kernel.padding * _ratio(turn.instructions, turn),
+        moved_bytes_per_multiply_add=kernel.padding * _ratio(turn.moved_bytes, turn),
         code_bytes=_BYTES * len(code),
     )
 
@@ -103,8 +107,8 @@ class Executing:
             vector_share=count(loop.body, runs).vector_share if loop else 0.0,
             kernel_vector_share=whole.vector_share,
             multiply_adds=whole.multiply_adds,
-            instructions_per_multiply_add=_ratio(instructions, whole),
-            moved_bytes_per_multiply_add=_ratio(whole.moved_bytes, whole),
+            instructions_per_multiply_add=instructions / kernel.multiply_adds,
+            moved_bytes_per_multiply_add=whole.moved_bytes / kernel.multiply_adds,
             code_bytes=_BYTES * len(program.code),
         )
 

@@ -184,7 +184,8 @@ def test_what_is_executed_under_qemu(tmp_path: Path) -> None:
     wanted = Counts(6 * inner + 4 * outer + 3 * ends, 6 * inner, inner + outer)
     assert count(program.code, once.runs.__getitem__) == wanted
     assert count(program.code, thrice.runs.__getitem__).instructions == 3 * wanted.instructions
-    assert thrice.instructions - once.instructions >= 2 * wanted.instructions
+    start_up = 0.01
+    assert thrice.instructions - once.instructions == pytest.approx(2 * wanted.instructions, rel=start_up)
     loop = inner_loop(program.code, once.runs.__getitem__)
     assert count(loop.body, once.runs.__getitem__) == Counts(6 * inner, 6 * inner, inner)
 
@@ -224,6 +225,52 @@ def _ones(*shape: int) -> relax.Expr:
     return relax.const(np.ones(shape, "float32"))
 
 
+def _network(image: tuple[int, ...], weight: relax.Expr, **attributes: int) -> tvm.IRModule:
+    """Return a network of one convolution with a bias."""
+    builder = relax.BlockBuilder()
+    given = relax.Var("image", relax.TensorType(image, "float32"))
+    with builder.function("main", [given], attrs={"num_input": 1}):
+        with builder.dataflow():
+            y = builder.emit(relax.op.nn.conv2d(given, weight, **attributes))
+            bias = _ones(1, int(weight.ty.shape[0]), 1, 1)
+            result = builder.emit_output(builder.emit(relax.op.add(y, bias)))
+        builder.emit_func_output(result)
+    return builder.get()
+
+
+@pytest.mark.parametrize(
+    ("image", "weight", "attributes"),
+    [
+        ((1, 5, 11, 13), (7, 5, 3, 3), {"padding": 1, "strides": 2}),
+        ((2, 3, 9, 7), (10, 3, 1, 1), {}),
+        ((1, 6, 8, 8), (9, 2, 3, 3), {"groups": 3}),
+        ((1, 8, 8, 8), (8, 1, 3, 3), {"groups": 8}),
+    ],
+)
+def test_any_convolution_is_paired_with_what_is_tuned(
+    image: tuple[int, ...], weight: tuple[int, ...], attributes: dict[str, int]
+) -> None:
+    (found,) = heaviest(_network(image, _ones(*weight), **attributes), PHONE, 10)
+    assert (found.image, found.weight) == (image, weight)
+    without, with_plain = untuned(found, PHONE), plain(found, PHONE)
+    assert without.multiply_adds == with_plain.multiply_adds == found.multiply_adds
+    assert without.padding == 1 <= with_plain.padding
+
+
+def test_a_convolution_tuned_as_several_is_left_out() -> None:
+    assert heaviest(_network((1, 8, 6, 6), _ones(8, 4, 3, 3), groups=2), PHONE, 10) == []
+
+
+@pytest.mark.parametrize("outputs", [5, 8])
+def test_channels_that_fill_up_a_block_are_padding(outputs: int) -> None:
+    (found,) = heaviest(_network((1, 4, 6, 6), _ones(outputs, 4, 3, 3)), PHONE, 10)
+    kernel = plain(found, PHONE)
+    assert kernel.padding >= 8 / outputs
+    turn = statically(kernel, PHONE)
+    executed = turn.inner_loop.instructions / turn.inner_loop.multiply_adds
+    assert turn.instructions_per_multiply_add == pytest.approx(executed * kernel.padding)
+
+
 def test_a_convolution_counted_in_its_assembly(small: Convolution) -> None:
     assert small.multiply_adds == 32 * 9 * 9 * 16 * 9
     without, with_plain = (statically(make(small, PHONE), PHONE) for make in (untuned, plain))
@@ -238,7 +285,8 @@ def test_a_convolution_counted_in_its_assembly(small: Convolution) -> None:
 def test_a_convolution_counted_as_it_executes(small: Convolution, tmp_path: Path) -> None:
     counter = Executing(Emulator(tmp_path, "cortex-a72"))
     without, with_plain = (counter(make(small, PHONE), PHONE) for make in (untuned, plain))
-    assert without.multiply_adds == with_plain.multiply_adds == small.multiply_adds
+    assert without.multiply_adds == small.multiply_adds <= with_plain.multiply_adds
+    assert with_plain.multiply_adds == round(small.multiply_adds * plain(small, PHONE).padding)
     assert without.vector_share == 0
     assert with_plain.vector_share == with_plain.kernel_vector_share == 1
     assert 0.25 < with_plain.instructions_per_multiply_add < 1 < without.instructions_per_multiply_add
@@ -293,6 +341,6 @@ def test_the_program_prints_one_object() -> None:
     assert [row["network"] for row in printed["rows"]] == ["original"] * 2 + ["merged"] * 2
     assert printed["min_vector_share"] >= 0.9
     for row in printed["rows"]:
-        assert row["plain"]["multiply_adds"] in (row["multiply_adds"], None)
+        assert row["untuned"]["multiply_adds"] in (row["multiply_adds"], None)
         assert row["untuned"]["instructions_per_multiply_add"] > row["plain"]["instructions_per_multiply_add"]
     assert printed["counted"].startswith("executed under qemu" if missing() is None else "static")

@@ -7,8 +7,10 @@ import onnxruntime
 import pytest
 from codegen.x86 import InnerLoop, inner_loop_of, read_disassembly
 from googlenet import googlenet
-from kernels import summary
+from kernels import layout_transforms, summary
 from single_convolutions import Convolution, heaviest
+
+from tuning.functions import NetworkFunction
 
 LISTING = """
 0000000000001000 <main>:
@@ -64,6 +66,12 @@ def test_a_convolution_without_a_relu_ends_with_its_sums(tmp_path: Path) -> None
     written = onnx.load(one.write(tmp_path / "one.onnx"))
     assert [node.op_type for node in written.graph.node] == ["Conv"]
     assert one.multiply_adds == 6 * 3 * 3 * 2 * 9
+
+
+def test_calls_that_change_a_layout_are_counted() -> None:
+    names = {"unpack": 1, "pack1": 2, "fused_pack_relu": 4, "fused_packed_conv2d_add": 8, "packed_lrn2": 16}
+    functions = [NetworkFunction(name, calls, 1, ()) for name, calls in names.items()]
+    assert layout_transforms(functions) == 7
 
 
 def test_the_mean_is_geometric() -> None:
