@@ -7,8 +7,8 @@ in processes of their own, in turns.
 
 Prints one JSON object: `geomean_vs_onnxruntime`, how many times as fast ours are, as the geometric mean over
 all rows; a row for each convolution with billions of operations a second, a multiply-add counted as two, the
-inner loop of ours and how many functions of ours change a layout; the machine's measured peak; and what it was
-measured on.
+inner loop of ours, and how many calls of its functions change a layout; the machine's measured peak; and what
+it was measured on.
 """
 
 import argparse
