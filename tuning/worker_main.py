@@ -39,7 +39,9 @@ def _import_once() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.modules["torch"] = None
     try:
-        import tuning  # noqa: F401
+        from tuning.intrinsics import import_cpu_intrinsics
+
+        import_cpu_intrinsics()
     finally:
         del sys.modules["torch"]
     gc.freeze()

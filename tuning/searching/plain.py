@@ -17,6 +17,7 @@ local response normalisation `plain_normalization`.
 """
 
 from dataclasses import dataclass
+from itertools import islice
 
 from tvm.ir import IRModule
 from tvm.s_tir import Schedule
@@ -68,7 +69,7 @@ def plain_schedules(module: IRModule, processor: Processor, most: int) -> list[S
         return []
     choices = _choices(nest, processor.of_size(nest.size))
     made = (_schedule(module, nest, choice, processor) for choice in choices)
-    return [schedule for schedule in made if schedule is not None][:most]
+    return list(islice(filter(None, made), most))
 
 
 def is_packed_light(module: IRModule) -> bool:

@@ -12,6 +12,7 @@ As with `plain`, sizes are MetaSchedule's sampling instructions with decisions, 
 """
 
 from dataclasses import dataclass
+from itertools import islice
 from math import prod
 
 from tvm.ir import IRModule
@@ -91,7 +92,7 @@ def plain_packed_schedules(module: IRModule, processor: Processor, most: int) ->
     """
     sizes = _sizes(module)
     made = (_schedule(module, sizes, choice) for choice in _choices(sizes, processor))
-    return [schedule for schedule in made if schedule is not None][:most]
+    return list(islice(filter(None, made), most))
 
 
 def _sizes(module: IRModule) -> _Sizes:

@@ -10,6 +10,7 @@ The number of columns is a sampling instruction of MetaSchedule, so that evoluti
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from tvm.ir import IRModule
 from tvm.s_tir import SBlock, Schedule
@@ -54,7 +55,7 @@ def plain_window_schedules(module: IRModule, processor: Processor, most: int) ->
     if windows is None:
         return []
     made = (_schedule(module, windows, columns) for columns in _choices(windows, processor))
-    return [schedule for schedule in made if schedule is not None][:most]
+    return list(islice(filter(None, made), most))
 
 
 def is_window(module: IRModule) -> bool:

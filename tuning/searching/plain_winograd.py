@@ -14,7 +14,7 @@ MetaSchedule's sampling instructions.
 """
 
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 
 from tvm.ir import IRModule
 from tvm.s_tir import Schedule
@@ -115,7 +115,7 @@ def plain_winograd_schedules(module: IRModule, processor: Processor, most: int) 
     """
     sizes = _sizes(module)
     made = (_schedule(module, sizes, choice) for choice in _choices(sizes, processor))
-    return [schedule for schedule in made if schedule is not None][:most]
+    return list(islice(filter(None, made), most))
 
 
 def _sizes(module: IRModule) -> _Sizes:
