@@ -65,6 +65,12 @@ def net() -> SmallNet:
 
 
 @pytest.fixture(scope="session")
+def wide_net() -> SmallNet:
+    """A network with so many channels that schedules want their weights in several layouts."""
+    return make_net(96)
+
+
+@pytest.fixture(scope="session")
 def session(host: targets.TargetInfo) -> Iterator[tuning.LocalSession]:
     with tuning.LocalSession(host) as local:
         yield local

@@ -9,6 +9,7 @@ from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
 
 import targets
+from tuning.lowering.choice import forms
 from tuning.prepare import prepare
 from tuning.records import database as db
 from tuning.searching.search import Search, cost_model
@@ -50,7 +51,7 @@ def fill(host: targets.TargetInfo) -> Fill:
     def filled(base: Path, module: tvm.IRModule, size: int) -> dict[str, list[ms.database.TuningRecord]]:
         target = host.target()
         tasks = ms.relax_integration.extract_tasks(
-            prepare(module, target), target, module_equality=db.MODULE_EQUALITY
+            prepare(forms(module, target)[0].module, target), target, module_equality=db.MODULE_EQUALITY
         )
         records = {}
         with db.writable(base, target) as (database, _):
