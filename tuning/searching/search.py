@@ -174,7 +174,7 @@ class Search:
 
     def _spaces(self, context: ms.TuneContext) -> list[Schedule]:
         """MetaSchedule's spaces and the first plain one, which for what `lowering` makes is the only one."""
-        if self._is_winograd or self._is_packed:
+        if self._plain and (self._is_winograd or self._is_packed):
             return self._plain[:1]
         goes_on_from_plain = self._heavy and not self._on_gpu
         return [*context.generate_design_space(), *(self._plain[:1] if goes_on_from_plain else [])]
