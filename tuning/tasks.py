@@ -107,9 +107,9 @@ def tasks_of(
         If the network calls no functions.
     """
     tvm_target = target.target()
-    both = forms(module, tvm_target)
+    both = forms(module, tvm_target, exact_math)
     extracted: dict[ms.database.Workload, ms.ExtractedTask] = {}
-    for each in _extracted(both[:1] if exact_math else both, tvm_target):
+    for each in _extracted(both, tvm_target):
         extracted.setdefault(database.commit_workload(each.dispatched[0]), each)
     if not extracted:
         raise TuningError("the network has nothing to tune: it calls no functions")
@@ -122,8 +122,7 @@ def tasks_of(
         state = TaskState(int(each.weight), float(estimate_tir_flops(function)), heavy)
         search = Search(function, target, own, heavy, database, model, experience)
         tasks.append(Task(name, search, workload, state, known=set(verdicts.banned(workload))))
-    if not exact_math:
-        _pair(tasks, rivals(both, tvm_target).values(), database)
+    _pair(tasks, rivals(both, tvm_target).values(), database)
     _recall(tasks, database)
     return tasks
 

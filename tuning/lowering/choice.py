@@ -22,7 +22,7 @@ Its weights take four times the memory; measured alone they lie in the cache, an
 """
 
 
-def forms(module: IRModule, target: tvm.target.Target) -> list[Lowered]:
+def forms(module: IRModule, target: tvm.target.Target, exact_math: bool = False) -> list[Lowered]:
     """Return the forms of a network whose functions are to be tuned: the direct one, and Winograd's.
 
     Parameters
@@ -31,11 +31,15 @@ def forms(module: IRModule, target: tvm.target.Target) -> list[Lowered]:
         One Relax function ``main``, not legalised, its weights as constants in place.
     target : tvm.target.Target
         What it will be compiled for; a GPU has the network as it is.
+    exact_math : bool
+        Whether the direct form is the only one.
     """
     if target.kind.name != "llvm":
         return [Lowered(module, ())]
     direct = lower(module, target)
-    return [direct, lower(module, target, lambda _: True)] if direct.weights else [direct]
+    if exact_math or not direct.weights:
+        return [direct]
+    return [direct, lower(module, target, lambda _: True)]
 
 
 def choose(
@@ -54,9 +58,7 @@ def choose(
     exact_math : bool
         Whether all layers are direct nevertheless.
     """
-    both = forms(module, target)
-    if exact_math or len(both) == 1:
-        return both[0].module
+    both = forms(module, target, exact_math)
     faster = {
         layer
         for layer, (direct, winograd) in rivals(both, target).items()
