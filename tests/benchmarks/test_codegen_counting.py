@@ -333,12 +333,12 @@ def test_figures_weigh_convolutions_with_their_multiply_adds() -> None:
 
 
 def test_the_program_prints_one_object() -> None:
-    command = [sys.executable, ROOT / "benchmarks/arm_codegen.py", "--convolutions", "2"]
+    command = [sys.executable, ROOT / "benchmarks/arm_codegen.py", "--convolutions", "1"]
     command += ["--model", ROOT / "examples/fashion_googlenet.onnx"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
-    assert [row["network"] for row in printed["rows"]] == ["original"] * 2 + ["merged"] * 2
+    assert [row["network"] for row in printed["rows"]] == ["original", "merged"]
     assert printed["min_vector_share"] >= 0.9
     for row in printed["rows"]:
         assert row["untuned"]["multiply_adds"] in (row["multiply_adds"], None)
