@@ -76,10 +76,12 @@ def first_schedules(
     verdicts : Verdicts, optional
         Say what is wrong.
     """
+    first = ms.database.MemoryDatabase(MODULE_EQUALITY)
+    if not functions:
+        return first
     tvm_target = target.target()
     failed = _failed(database)
     experience = Experience.of(database, starting_records(tvm_target))
-    first = ms.database.MemoryDatabase(MODULE_EQUALITY)
     for name, function in functions.items():
         workload = first.commit_workload(function)
         known = failed.get(hash_of(workload), set()) | (verdicts.banned(workload) if verdicts else set())

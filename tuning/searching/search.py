@@ -120,7 +120,7 @@ class Search:
 
     def _in_order(self) -> Iterator[MeasureCandidate]:
         """Yield those that need no search, then what it finds; the other way round where that is better."""
-        ready_first = self._heavy or self._on_gpu or is_packed_light(self._module)
+        ready_first = self._heavy or self._on_gpu or self._is_packed_light
         if ready_first:
             yield from self._ready
         yield from self._context.generate_measure_candidates() or []
@@ -134,6 +134,10 @@ class Search:
     @cached_property
     def _is_packed(self) -> bool:
         return is_packed(self._module)
+
+    @cached_property
+    def _is_packed_light(self) -> bool:
+        return is_packed_light(self._module)
 
     @property
     def _on_gpu(self) -> bool:

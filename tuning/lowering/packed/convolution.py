@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from functools import partial
 from math import log2
 
-import numpy as np
 import tvm
 from tvm import relax, te
 from tvm.ir import Expr, GenericConst
-from tvm.tirx import IntImm, Select, if_then_else
+from tvm.tirx import IntImm, Select
 
+from tuning.lowering.packed.layout import blocks_for, packed_weight, padded
 from tuning.searching.blocking import padded_blockings, rounded_up
 from tuning.searching.processor import Processor
 
@@ -52,6 +52,13 @@ class Window:
     dilation: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
 
+    @classmethod
+    def of(cls, call: relax.Call) -> "Window":
+        """Return a convolution's window."""
+        attrs = call.attrs
+        fields = attrs.strides, attrs.dilation, attrs.padding
+        return cls(*(tuple(int(each) for each in field) for field in fields))
+
     def is_pointwise(self, kernel: Sequence[int]) -> bool:
         """Return whether each output is made of the one pixel at its place."""
         return [*kernel, *self.strides, *self.padding] == [1, 1, 1, 1, 0, 0, 0, 0]
@@ -70,13 +77,18 @@ class Window:
 def fits(call: relax.Call) -> bool:
     """Return whether a call is a convolution that can be computed on packed tensors.
 
-    That is a dense one (a single group) in float32, its sizes known, its weights constant.
+    That is a dense one (a single group), see `is_known`.
     """
+    return is_known(call) and int(call.attrs.groups) == 1
+
+
+def is_known(call: relax.Call) -> bool:
+    """Return whether a call is a convolution in float32, its sizes known, its weights constant."""
     if call.op != tvm.ir.Op.get("relax.nn.conv2d") or not isinstance(call.args[1], GenericConst):
         return False
     attrs = call.attrs
     layouts = attrs.data_layout, attrs.kernel_layout, attrs.out_layout
-    if int(attrs.groups) != 1 or layouts != ("NCHW", "OIHW", "NCHW"):
+    if layouts != ("NCHW", "OIHW", "NCHW"):
         return False
     dtypes = {str(call.args[1].value.dtype), str(call.args[0].ty.dtype), str(call.ty.dtype)}
     sizes = [*call.args[0].ty.shape, *call.ty.shape]
@@ -108,11 +120,9 @@ def convolved(
     name : str
         Of the function.
     """
-    attrs, weight = call.attrs, call.args[1].value.numpy()
-    window = Window(
-        *(tuple(int(each) for each in field) for field in (attrs.strides, attrs.dilation, attrs.padding))
-    )
-    blocks, (height, width) = -(-weight.shape[0] // block), map(int, list(call.ty.shape)[2:])
+    weight = call.args[1].value.numpy()
+    window = Window.of(call)
+    blocks, (height, width) = blocks_for(weight.shape[0], block), map(int, list(call.ty.shape)[2:])
     columns = height * width if window.is_pointwise(weight.shape[2:]) else width
     best = padded_blockings(blocks, columns, block, processor, 1)[0]
     filled, columns = rounded_up(blocks, best.channels), _with_divisors(columns, best.columns)
@@ -123,24 +133,6 @@ def convolved(
         primfunc_name_hint=name,
         primfunc_attrs={"op_pattern": _SUM_AND_ELEMENTWISE},
     )
-
-
-def packed_weight(weight: np.ndarray, block: int, blocks: int = 1) -> np.ndarray:
-    """Return weights (output, input, height, width) as (blocks, input, height, width, block).
-
-    Parameters
-    ----------
-    weight : numpy.ndarray
-    block : int
-        Output channels in a block; the last one is filled with zeros.
-    blocks : int
-        At least so many blocks.
-    """
-    outputs, *others = weight.shape
-    blocks = max(blocks, -(-outputs // block))
-    filled = np.zeros((blocks * block, *others), weight.dtype)
-    filled[:outputs] = weight
-    return np.ascontiguousarray(np.moveaxis(filled.reshape(blocks, block, *others), 1, -1))
 
 
 def convolution(data: te.Tensor, weight: te.Tensor, window: Window, blocks: int, columns: int) -> te.Tensor:
@@ -167,7 +159,7 @@ def convolution(data: te.Tensor, weight: te.Tensor, window: Window, blocks: int,
     batch, _, *image, _ = (int(each) for each in data.shape)
     filled, _, *kernel, block = (int(each) for each in weight.shape)
     rows, width = window.outputs(image, kernel)
-    pixels = _padded(data, window.padding) if any(window.padding) else data
+    pixels = padded(data, window.padding, PIXELS) if any(window.padding) else data
     flat = window.is_pointwise(kernel)
     real = rows * width if flat else width
     extents = [int(each) for each in list(weight.shape)[1:4]]
@@ -195,14 +187,3 @@ def _with_divisors(columns: int, block: int) -> int:
     """Return a multiple of a block not below the columns; of many blocks, one that many numbers divide."""
     few = 2 ** max(0, int(log2(columns / block / _BLOCKS_OF_A_TILE)))
     return rounded_up(columns, block * few)
-
-
-def _padded(data: te.Tensor, padding: tuple[int, int, int, int]) -> te.Tensor:
-    batch, blocks, height, width, block = (int(each) for each in data.shape)
-    top, left, bottom, right = padding
-
-    def pixel(n: Expr, k: Expr, y: Expr, x: Expr, b: Expr) -> Expr:
-        inside = tvm.tirx.all(y >= top, y < height + top, x >= left, x < width + left)
-        return if_then_else(inside, data[n, k, y - top, x - left, b], tvm.tirx.const(0, _DTYPE))
-
-    return te.compute((batch, blocks, height + top + bottom, width + left + right, block), pixel, PIXELS)

@@ -1,12 +1,14 @@
 """Depthwise convolution of packed tensors: each channel has a filter of its own."""
 
-import numpy as np
+from functools import partial
+
 import tvm
 from tvm import relax, te
 from tvm.ir import Expr, GenericConst
-from tvm.tirx import IntImm, if_then_else
+from tvm.tirx import IntImm
 
-from tuning.lowering.packed.layout import blocks_for
+from tuning.lowering.packed.convolution import Window
+from tuning.lowering.packed.layout import packed_weight, padded
 
 NAME = "packed_depthwise_conv2d"
 """What its functions are called, with the names of what is fused to them around it."""
@@ -51,36 +53,16 @@ def convolved(builder: relax.BlockBuilder, data: Expr, call: relax.Call, block: 
     Expr
         (batch, blocks, rows, columns, block)
     """
-    attrs = call.attrs
     return builder.call_te(
-        convolution,
+        partial(convolution, window=Window.of(call)),
         data,
         relax.const(packed_weight(call.args[1].value.numpy(), block)),
-        strides=tuple(map(int, attrs.strides)),
-        padding=tuple(map(int, attrs.padding)),
-        dilation=tuple(map(int, attrs.dilation)),
         primfunc_name_hint=NAME,
         primfunc_attrs={"op_pattern": _SUM_AND_ELEMENTWISE},
     )
 
 
-def packed_weight(weight: np.ndarray, block: int) -> np.ndarray:
-    """Return weights (channels, 1, height, width) as (blocks, 1, height, width, block), filled with zeros."""
-    channels, _, height, width = weight.shape
-    blocks = blocks_for(channels, block)
-    filled = np.zeros((blocks * block, height, width), weight.dtype)
-    filled[:channels] = weight[:, 0]
-    packed = filled.reshape(blocks, 1, block, height, width).transpose(0, 1, 3, 4, 2)
-    return np.ascontiguousarray(packed)
-
-
-def convolution(
-    data: te.Tensor,
-    weight: te.Tensor,
-    strides: tuple[int, int],
-    padding: tuple[int, int, int, int],
-    dilation: tuple[int, int],
-) -> te.Tensor:
+def convolution(data: te.Tensor, weight: te.Tensor, window: Window) -> te.Tensor:
     """Return the depthwise convolution of a packed image.
 
     Parameters
@@ -89,10 +71,8 @@ def convolution(
         (batch, blocks, height, width, block)
     weight : te.Tensor
         (blocks, 1, kernel height, kernel width, block)
-    strides, dilation : tuple of int
-        Of rows and columns.
-    padding : tuple of int
-        Zeros above, left, below, right.
+    window : Window
+        How it moves.
 
     Returns
     -------
@@ -101,32 +81,16 @@ def convolution(
     """
     batch, blocks, height, width, block = map(int, data.shape)
     kernel = tuple(map(int, weight.shape[2:4]))
-    top, left, bottom, right = padding
-    padded = _padded(data, padding) if any(padding) else data
-    rows, columns = (
-        (size - reach * (taps - 1) - 1) // stride + 1
-        for size, taps, stride, reach in zip(
-            (height + top + bottom, width + left + right), kernel, strides, dilation, strict=True
-        )
-    )
+    strides, dilation = window.strides, window.dilation
+    pixels = padded(data, window.padding, PADDED) if any(window.padding) else data
+    rows, columns = window.outputs((height, width), kernel)
     i, j = (te.reduce_axis((0, taps), name) for taps, name in zip(kernel, ("i", "j"), strict=True))
     return te.compute(
         (batch, blocks, rows, columns, block),
         lambda n, b, y, x, lane: te.sum(
-            padded[n, b, y * strides[0] + i * dilation[0], x * strides[1] + j * dilation[1], lane]
+            pixels[n, b, y * strides[0] + i * dilation[0], x * strides[1] + j * dilation[1], lane]
             * weight[b, 0, i, j, lane],
             axis=(i, j),
         ),
         SUMS,
     )
-
-
-def _padded(data: te.Tensor, padding: tuple[int, int, int, int]) -> te.Tensor:
-    batch, blocks, height, width, block = map(int, data.shape)
-    top, left, bottom, right = padding
-
-    def value(n: Expr, b: Expr, y: Expr, x: Expr, lane: Expr) -> Expr:
-        inside = tvm.tirx.all(y >= top, y < height + top, x >= left, x < width + left)
-        return if_then_else(inside, data[n, b, y - top, x - left, lane], tvm.tirx.const(0, data.dtype))
-
-    return te.compute((batch, blocks, height + top + bottom, width + left + right, block), value, PADDED)

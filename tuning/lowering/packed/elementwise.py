@@ -10,6 +10,8 @@ from tvm import relax
 from tvm.ir import Expr, GenericConst
 from tvm.tirx import IntImm
 
+from tuning.lowering.packed.layout import blocks_for
+
 _NAMES = {
     "relax.abs",
     "relax.add",
@@ -92,7 +94,7 @@ def packed_constant(constant: GenericConst, block: int) -> Expr:
     if is_scalar(constant):
         return relax.const(_array(constant).reshape(()))
     values = _array(constant).reshape(-1)
-    filled = np.zeros(-(-len(values) // block) * block, values.dtype)
+    filled = np.zeros(blocks_for(len(values), block) * block, values.dtype)
     filled[: len(values)] = values
     return relax.const(filled.reshape(1, -1, 1, 1, block))
 

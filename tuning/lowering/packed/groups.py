@@ -1,9 +1,8 @@
 """A convolution in groups as dense convolutions side by side, where each group fills whole blocks."""
 
 import numpy as np
-import tvm
 from tvm import relax
-from tvm.ir import Expr, GenericConst
+from tvm.ir import Expr
 
 from tuning.lowering.packed import convolution
 
@@ -12,10 +11,10 @@ _CHANNELS = 1
 
 def fits(call: relax.Call, block: int) -> bool:
     """Return whether a call is a convolution in groups whose inputs and outputs are whole blocks for each."""
-    if call.op != tvm.ir.Op.get("relax.nn.conv2d") or not isinstance(call.args[1], GenericConst):
+    if not convolution.is_known(call):
         return False
     groups, (outputs, inputs, *_) = int(call.attrs.groups), map(int, call.args[1].value.shape)
-    return groups > 1 and inputs % block == 0 and outputs % (groups * block) == 0 and _is_dense(call)
+    return groups > 1 and inputs % block == 0 and outputs % (groups * block) == 0
 
 
 def parts(call: relax.Call) -> list[relax.Call]:
@@ -34,10 +33,6 @@ def sliced(data: Expr, part: int, parts: int) -> Expr:
     """Return the blocks of a packed image, (batch, blocks, height, width, block), that a group reads."""
     count = int(data.ty.shape[_CHANNELS]) // parts
     return relax.op.strided_slice(data, [_CHANNELS], [part * count], [(part + 1) * count])
-
-
-def _is_dense(call: relax.Call) -> bool:
-    return convolution.fits(_part(call, np.split(call.args[1].value.numpy(), int(call.attrs.groups))[0]))
 
 
 def _part(call: relax.Call, weight: np.ndarray) -> relax.Call:

@@ -5,6 +5,7 @@ So the channels of a pixel that fill a vector of the processor lie together. Wit
 layout with one more axis, and so it is with a single pixel whose channels fill their blocks: no number moves.
 """
 
+import numpy as np
 import tvm
 from tvm import relax, te
 from tvm.ir import Expr
@@ -77,6 +78,36 @@ def unpack(builder: relax.BlockBuilder, data: Expr, channels: int) -> Expr:
         primfunc_name_hint=UNPACK,
         primfunc_attrs={"op_pattern": _INJECTIVE},
     )
+
+
+def packed_weight(weight: np.ndarray, block: int, blocks: int = 1) -> np.ndarray:
+    """Return weights (output, input, height, width) as (blocks, input, height, width, block).
+
+    Parameters
+    ----------
+    weight : numpy.ndarray
+    block : int
+        Output channels in a block; the last one is filled with zeros.
+    blocks : int
+        At least so many blocks.
+    """
+    outputs, *others = weight.shape
+    blocks = max(blocks, blocks_for(outputs, block))
+    filled = np.zeros((blocks * block, *others), weight.dtype)
+    filled[:outputs] = weight
+    return np.ascontiguousarray(np.moveaxis(filled.reshape(blocks, block, *others), 1, -1))
+
+
+def padded(data: te.Tensor, padding: tuple[int, int, int, int], name: str) -> te.Tensor:
+    """Return a packed image with zeros above, left, below and right of it, as a step of this name."""
+    batch, blocks, height, width, block = map(int, data.shape)
+    top, left, bottom, right = padding
+
+    def pixel(n: Expr, b: Expr, y: Expr, x: Expr, lane: Expr) -> Expr:
+        inside = tvm.tirx.all(y >= top, y < height + top, x >= left, x < width + left)
+        return if_then_else(inside, data[n, b, y - top, x - left, lane], tvm.tirx.const(0, data.dtype))
+
+    return te.compute((batch, blocks, height + top + bottom, width + left + right, block), pixel, name)
 
 
 def _in_order(channels: int, pixels: int, block: int) -> bool:
