@@ -1,7 +1,6 @@
 """ncnn in float32; pnnx converts the ONNX file."""
 
 import importlib.metadata
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import ncnn
 import numpy as np
+import onnx
 
 from engines import Arrays
 from engines.signature import signature
@@ -37,7 +37,8 @@ class Loaded:
         for halved in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
             setattr(self._net.opt, f"use_{halved}", False)
         with tempfile.TemporaryDirectory() as folder:
-            copy = shutil.copyfile(model, Path(folder) / f"{_NETWORK}.onnx")
+            copy = Path(folder) / f"{_NETWORK}.onnx"
+            onnx.save_model(_with_global_pools(onnx.load(model)), copy)
             command = [_CONVERTER, copy, "fp16=0", f"inputshape={','.join(shapes)}"]
             subprocess.run(command, check=True, stdout=sys.stderr, cwd=folder)
             self._net.load_param(str(Path(folder) / f"{_NETWORK}.ncnn.param"))
@@ -50,3 +51,31 @@ class Loaded:
             extractor.input(f"in{number}", ncnn.Mat(each[0]))
         found = [extractor.extract(f"out{number}") for number in range(self._results)]
         return [np.array(mat)[None] for _, mat in found]
+
+
+def _with_global_pools(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Make average pools over whole images global ones: of others that pad, pnnx knows none."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    shapes = {
+        each.name: [size.dim_value for size in each.type.tensor_type.shape.dim]
+        for each in (*graph.input, *graph.value_info, *graph.output)
+    }
+    for node in model.graph.node:
+        if node.op_type == "AveragePool" and _covers(
+            node, shapes[node.input[0]][2:], shapes[node.output[0]][2:]
+        ):
+            node.op_type = "GlobalAveragePool"
+            del node.attribute[:]
+    return model
+
+
+def _covers(pool: onnx.NodeProto, image: list[int], pooled: list[int]) -> bool:
+    """Tell whether a pool's only window holds the whole image and no padding counts."""
+    given = {each.name: onnx.helper.get_attribute_value(each) for each in pool.attribute}
+    before = given.get("pads", [0] * 2 * len(image))[: len(image)]
+    reach = zip(given["kernel_shape"], image, before, strict=True)
+    return (
+        set(pooled) == {1}
+        and not given.get("count_include_pad", 0)
+        and all(kernel >= size + pad for kernel, size, pad in reach)
+    )
