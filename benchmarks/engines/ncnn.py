@@ -38,7 +38,7 @@ class Loaded:
             setattr(self._net.opt, f"use_{halved}", False)
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / f"{_NETWORK}.onnx"
-            onnx.save_model(_with_global_pools(onnx.load(model)), copy)
+            onnx.save_model(_with_softmax_axes(_with_global_pools(onnx.load(model))), copy)
             command = [_CONVERTER, copy, "fp16=0", f"inputshape={','.join(shapes)}"]
             subprocess.run(command, check=True, stdout=sys.stderr, cwd=folder)
             self._net.load_param(str(Path(folder) / f"{_NETWORK}.ncnn.param"))
@@ -66,6 +66,15 @@ def _with_global_pools(model: onnx.ModelProto) -> onnx.ModelProto:
         ):
             node.op_type = "GlobalAveragePool"
             del node.attribute[:]
+    return model
+
+
+def _with_softmax_axes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Write out the axis of a softmax without one: the first before version 13, pnnx takes the last."""
+    version = next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
+    for node in model.graph.node:
+        if node.op_type == "Softmax" and not node.attribute:
+            node.attribute.append(onnx.helper.make_attribute("axis", 1 if version < 13 else -1))
     return model
 
 
