@@ -52,7 +52,7 @@ REQUESTS = {
 }
 OURS, QUARTER = "deeprebirth", "deeprebirth_quarter"
 TOLERANCE = 1e-3
-TURNS, RUN_SECONDS, MOST_RUNS = 9, 0.3, 50
+TURNS, RUN_SECONDS, MOST_RUNS = 15, 0.2, 50
 
 Row = dict[str, Any]
 

@@ -17,7 +17,15 @@ from tvm import relax
 from tvm.ir import Expr, GenericConst, IRModule
 
 from tuning.lowering import winograd
-from tuning.lowering.packed import convolution, depthwise, elementwise, groups, normalization, pooling
+from tuning.lowering.packed import (
+    convolution,
+    cropping,
+    depthwise,
+    elementwise,
+    groups,
+    normalization,
+    pooling,
+)
 from tuning.lowering.packed.layout import pack, unpack
 from tuning.searching.processor import Processor, processor_of
 
@@ -126,6 +134,7 @@ class _Lowering(relax.PyExprMutator):
     def _lowered(self, call: relax.Call) -> _Tensor | None:
         """Return what a call computes, packed; None if it is to stay as it is."""
         if convolution.fits(call):
+            call = cropping.uncropped(call, self._values)
             return self._convolved(call, self._blocks(call.args[0]))
         if groups.fits(call, self._processor.lanes):
             return self._in_groups(call)

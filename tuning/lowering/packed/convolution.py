@@ -45,7 +45,7 @@ class Window:
     strides, dilation : (int, int)
         Of rows and of columns.
     padding : (int, int, int, int)
-        Zeros above, left, below, right.
+        Zeros above, left, below, right. A negative one is a margin of the image that the window never sees.
     """
 
     strides: tuple[int, int] = (1, 1)
@@ -159,7 +159,9 @@ def convolution(data: te.Tensor, weight: te.Tensor, window: Window, blocks: int,
     batch, _, *image, _ = (int(each) for each in data.shape)
     filled, _, *kernel, block = (int(each) for each in weight.shape)
     rows, width = window.outputs(image, kernel)
-    pixels = padded(data, window.padding, PIXELS) if any(window.padding) else data
+    zeros = tuple(max(0, each) for each in window.padding)
+    pixels = padded(data, zeros, PIXELS) if any(zeros) else data
+    above, left = (max(0, -each) for each in window.padding[:2])
     flat = window.is_pointwise(kernel)
     real = rows * width if flat else width
     extents = [int(each) for each in list(weight.shape)[1:4]]
@@ -170,7 +172,7 @@ def convolution(data: te.Tensor, weight: te.Tensor, window: Window, blocks: int,
         x = x if columns == real else Select(x < real, x, x - (columns - real))
         y, x = (x // width, x % width) if flat else (y, x)
         (down, right), (row_step, column_step) = window.strides, window.dilation
-        at = y * down + row * row_step, x * right + column * column_step
+        at = above + y * down + row * row_step, left + x * right + column * column_step
         lanes = int(data.shape[4])
         value = pixels[n, channel // lanes, *at, channel % lanes]
         return te.sum(value * weight[k, channel, row, column, b], axis=reduced)
