@@ -2,7 +2,7 @@
 
 Each engine runs in a process of its own, on the same ONNX file and the same input, in turns. Ours is tuned
 before, and once more compiled from the records of the first quarter of the trials. Merged networks are not
-retrained: their times count, their outputs are compared with each other's.
+retrained: their times count, their outputs are compared with each other's, before a softmax at the end.
 
     python benchmarks/peers.py [--networks NAME ...] [--threads N ...] [--trials N] [--peers NAME ...]
                                [--records DIR]
@@ -27,6 +27,7 @@ from statistics import geometric_mean, median
 from typing import Any
 
 import numpy as np
+import onnx
 from engines import INSTALL, PEERS
 from engines.process import Peer, PeerError
 from networks import ZOO
@@ -123,11 +124,24 @@ def _variants(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield the network's ONNX files; one without such merges has no such variant."""
     folder.mkdir()
     original = next(each for each in ZOO if each.name == name).write(folder)
+    onnx.save_model(without_softmax(onnx.load(original)), original)
     yield ORIGINAL, original
     for variant, request in REQUESTS.items():
         path = folder / f"{variant}.onnx"
         pipeline.export(original, onnx_file=path, request=request)
         yield variant, path
+
+
+def without_softmax(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a network without a softmax at its end, which takes no time and would hide differences."""
+    graph = model.graph
+    ends = {each.name for each in graph.output}
+    last = next((node for node in graph.node if node.op_type == "Softmax" and set(node.output) <= ends), None)
+    if last is not None:
+        shapes = {each.name: each for each in onnx.shape_inference.infer_shapes(model).graph.value_info}
+        graph.node.remove(last)
+        graph.output[0].CopyFrom(shapes[last.input[0]])
+    return model
 
 
 def _row(

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from engines.process import Peer, PeerError
-from peers import ORIGINAL, OURS, QUARTER, TUCKER, summary
+from peers import ORIGINAL, OURS, QUARTER, TUCKER, summary, without_softmax
 
 import pipeline
 import targets
@@ -34,6 +36,18 @@ def test_engines_compute_the_same_in_processes_of_their_own(network, tmp_path: P
 def test_an_engine_that_cannot_is_told_in_a_line(network, tmp_path: Path) -> None:
     with pytest.raises(PeerError, match=r"^onnxruntime: [^\n]+$"):
         Peer("onnxruntime", tmp_path / "none.onnx", 1, list(network.golden.inputs.values()))
+
+
+def test_what_a_softmax_hides_is_compared(network) -> None:
+    model = onnx.load(MODEL)
+    (sums,), (image,) = model.graph.output, network.golden.inputs.values()
+    powers = onnx.helper.make_tensor_value_info("powers", onnx.TensorProto.FLOAT, (1, 10))
+    model.graph.node.append(onnx.helper.make_node("Softmax", [sums.name], [powers.name], axis=1))
+    sums.CopyFrom(powers)
+    (found,) = onnxruntime.InferenceSession(without_softmax(model).SerializeToString()).run(
+        None, {model.graph.input[0].name: image}
+    )
+    np.testing.assert_allclose(found, *network.golden.outputs.values(), atol=1e-5)
 
 
 def test_ratios_are_against_the_fastest_peer() -> None:
