@@ -1,10 +1,11 @@
-"""Winograd's convolution: 3x3 with stride 1 in tiles of 4x4 outputs, with a quarter of the multiplications.
+"""Winograd's convolution: 3x3 or 5x5 with stride 1, with a quarter or a third of the multiplications.
 
 A tile of 6x6 inputs is transformed (rows, then columns), multiplied by the weights, which are transformed
-when the network is built, and summed over the input channels: 36 multiplications in place of 144. A last
-transform makes 4x4 outputs of the sums. Tiles that stick out over the edge read zeros, and what they compute
-there is not written. Beyond the last tile there are spare ones, like the first, up to a number that has many
-divisors, so that a schedule may take as many at a time as it likes.
+when the network is built, and summed over the input channels: 36 multiplications. A last transform makes the
+tile's outputs of the sums: 4x4 of a 3x3 window, which would take 144 multiplications, 2x2 of a 5x5 one (100).
+Tiles that stick out over the edge read zeros, and what they compute there is not written. Beyond the last
+tile there are spare ones, like the first, up to a number that has many divisors, so that a schedule may take
+as many at a time as it likes.
 
 Errors grow with the entries of the matrices. The points 0, +-5/8, +-3/2 and infinity keep them small, and
 those of the matrices that are applied when the network runs are exact in float32. Seen with 8 to 256 input
@@ -30,8 +31,7 @@ from tuning.lowering.toom_cook import matrices
 NAME = "winograd_conv2d"
 """What its functions are called, with the names of what is fused to them around it."""
 
-TILE = 4
-TAPS = 3
+TAPS = (3, 5)
 POINTS = (0, 5 / 8, -5 / 8, 3 / 2, -3 / 2)
 PIXELS, INPUT_ROWS, INPUT, PRODUCTS, OUTPUT_ROWS, OUTPUT, IMAGE = (
     "winograd_pixels",
@@ -43,8 +43,8 @@ PIXELS, INPUT_ROWS, INPUT, PRODUCTS, OUTPUT_ROWS, OUTPUT, IMAGE = (
     "winograd_image",
 )
 
-_INPUTS = TILE + TAPS - 1
-_MATRICES = matrices(TAPS, POINTS)
+_INPUTS = len(POINTS) + 1
+_MATRICES = {taps: matrices(taps, POINTS) for taps in TAPS}
 _DTYPE = "float32"
 _SUM_AND_ELEMENTWISE = 4
 _CUT = 60
@@ -53,7 +53,7 @@ _CUT = 60
 def fits(call: relax.Call) -> bool:
     """Return whether a call is a convolution that can be computed so, with fewer multiplications.
 
-    That is 3x3 with stride 1, dense, in float32, its sizes known, its weights constant.
+    That is 3x3 or 5x5 with stride 1, dense, in float32, its sizes known, its weights constant.
     """
     if call.op != tvm.ir.Op.get("relax.nn.conv2d") or not isinstance(call.args[1], GenericConst):
         return False
@@ -64,7 +64,8 @@ def fits(call: relax.Call) -> bool:
         return False
     if {str(weight.dtype), str(call.args[0].ty.dtype), str(call.ty.dtype)} != {_DTYPE}:
         return False
-    return tuple(weight.shape[2:]) == (TAPS, TAPS) and _saves(call)
+    rows, columns = (int(each) for each in weight.shape[2:])
+    return rows == columns and rows in TAPS and _saves(call, rows)
 
 
 def convolved(
@@ -91,10 +92,12 @@ def convolved(
         (batch, blocks, height, width, ``block``)
     """
     top, left, bottom, right = (int(each) for each in call.attrs.padding)
+    weight = call.args[1].value.numpy()
     return builder.call_te(
         convolution,
         data,
-        relax.const(transformed(call.args[1].value.numpy(), block)),
+        relax.const(transformed(weight, block)),
+        taps=weight.shape[-1],
         block=block,
         padding=(top, left, bottom, right),
         primfunc_name_hint=name,
@@ -108,7 +111,7 @@ def transformed(weight: np.ndarray, block: int) -> np.ndarray:
     Parameters
     ----------
     weight : numpy.ndarray
-        (output channels, input channels, 3, 3)
+        (output channels, input channels, taps, taps)
     block : int
         Output channels of a block.
 
@@ -117,13 +120,13 @@ def transformed(weight: np.ndarray, block: int) -> np.ndarray:
     numpy.ndarray
         (6, 6, input channels, output channels), zeros for channels that fill the last block.
     """
-    one = _MATRICES.filter
+    one = _MATRICES[weight.shape[-1]].filter
     filled = np.pad(weight.astype("float64"), [(0, -len(weight) % block), (0, 0), (0, 0), (0, 0)])
     return np.einsum("ya,oiab,xb->yxio", one, filled, one, optimize=True).astype(_DTYPE)
 
 
 def convolution(
-    data: te.Tensor, weight: te.Tensor, block: int, padding: tuple[int, int, int, int]
+    data: te.Tensor, weight: te.Tensor, taps: int, block: int, padding: tuple[int, int, int, int]
 ) -> te.Tensor:
     """Return the convolution of a packed image with transformed weights.
 
@@ -133,6 +136,8 @@ def convolution(
         (batch, blocks, height, width, any block); channels that the weights don't have may hold anything.
     weight : te.Tensor
         (6, 6, input channels, output channels), see `transformed`.
+    taps : int
+        Rows and columns of the window.
     block : int
         Output channels of a block.
     padding : tuple of int
@@ -146,8 +151,9 @@ def convolution(
     batch, blocks, height, width, lanes = (int(each) for each in data.shape)
     inputs, outputs = (int(each) for each in weight.shape[2:])
     top, left, bottom, right = padding
-    rows, columns = height + top + bottom - TAPS + 1, width + left + right - TAPS + 1
-    down, across = _tiles(rows), _tiles(columns)
+    rows, columns = height + top + bottom - taps + 1, width + left + right - taps + 1
+    of, side = _MATRICES[taps], tile_of(taps)
+    down, across = -(-rows // side), -(-columns // side)
     used = batch * down * across
     tiles = (used // _CUT + 2) * _CUT
     channel = te.reduce_axis((0, inputs), "channel")
@@ -158,19 +164,19 @@ def convolution(
 
     def image_of_tile(tile: Expr, y: int, x: Expr, c: Expr) -> Expr:
         tile = tile % used
-        n, corner = tile // (down * across), (tile // across % down * TILE, tile % across * TILE)
+        n, corner = tile // (down * across), (tile // across % down * side, tile % across * side)
         return pixels[n, c // lanes, corner[0] + y, corner[1] + x, c % lanes]
 
-    sides = TILE * down + TAPS - 1, TILE * across + TAPS - 1
+    sides = side * down + taps - 1, side * across + taps - 1
     pixels = te.compute((batch, blocks, *sides, lanes), pixel, PIXELS)
     input_rows = te.compute(
         (_INPUTS, _INPUTS, tiles, blocks * lanes),
-        lambda i, j, t, c: _row(_MATRICES.input, i, lambda each: image_of_tile(t, each, j, c)),
+        lambda i, j, t, c: _row(of.input, i, lambda each: image_of_tile(t, each, j, c)),
         INPUT_ROWS,
     )
     input_tiles = te.compute(
         (_INPUTS, _INPUTS, tiles, blocks * lanes),
-        lambda i, j, t, c: _row(_MATRICES.input, j, lambda each: input_rows[i, each, t, c]),
+        lambda i, j, t, c: _row(of.input, j, lambda each: input_rows[i, each, t, c]),
         INPUT,
     )
     products = te.compute(
@@ -179,34 +185,36 @@ def convolution(
         PRODUCTS,
     )
     output_rows = te.compute(
-        (tiles, TILE, _INPUTS, outputs),
-        lambda t, i, j, k: _row(_MATRICES.output, i, lambda each: products[t, each, j, k]),
+        (tiles, side, _INPUTS, outputs),
+        lambda t, i, j, k: _row(of.output, i, lambda each: products[t, each, j, k]),
         OUTPUT_ROWS,
     )
     output_tiles = te.compute(
-        (tiles, TILE, TILE, outputs),
-        lambda t, i, j, k: _row(_MATRICES.output, j, lambda each: output_rows[t, i, each, k]),
+        (tiles, side, side, outputs),
+        lambda t, i, j, k: _row(of.output, j, lambda each: output_rows[t, i, each, k]),
         OUTPUT,
     )
 
     def image(n: Expr, k: Expr, y: Expr, x: Expr, lane: Expr) -> Expr:
-        tile = (n * down + y // TILE) * across + x // TILE
-        return output_tiles[tile, y % TILE, x % TILE, k * block + lane]
+        tile = (n * down + y // side) * across + x // side
+        return output_tiles[tile, y % side, x % side, k * block + lane]
 
     return te.compute((batch, outputs // block, rows, columns, block), image, IMAGE)
 
 
-def _saves(call: relax.Call) -> bool:
+def tile_of(taps: int) -> int:
+    """Return how many rows, and columns, of outputs a tile has for a window of so many."""
+    return _INPUTS - taps + 1
+
+
+def _saves(call: relax.Call, taps: int) -> bool:
     """Whether tiles take fewer multiplications, those over the edge included."""
     sizes = [*call.args[0].ty.shape, *call.ty.shape]
     if not all(isinstance(each, IntImm) for each in sizes):
         return False
     rows, columns = map(int, list(call.ty.shape)[2:])
-    return (_INPUTS**2) * _tiles(rows) * _tiles(columns) < TAPS**2 * rows * columns
-
-
-def _tiles(extent: int) -> int:
-    return -(-extent // TILE)
+    down, across = (-(-each // tile_of(taps)) for each in (rows, columns))
+    return _INPUTS**2 * down * across < taps**2 * rows * columns
 
 
 def _row(matrix: np.ndarray, row: Expr, value: Callable[[int], Expr]) -> Expr:

@@ -28,8 +28,6 @@ from tuning.lowering.winograd import (
     OUTPUT_ROWS,
     PIXELS,
     PRODUCTS,
-    TAPS,
-    TILE,
 )
 from tuning.searching.blocking import divisors_of
 from tuning.searching.nest import blocks_of
@@ -37,7 +35,6 @@ from tuning.searching.processor import Processor
 
 _STRIP_BYTES = 512 * 1024
 _BYTES = 4
-_POINTS = (TILE + TAPS - 1) ** 2
 _MOST_TILES = 14
 _MOST_TERMS = 4
 _MOST_VECTORS = 64
@@ -45,8 +42,11 @@ _MOST_VECTORS = 64
 
 @dataclass(frozen=True)
 class _Sizes:
-    """Of a function: tiles that are written and that may be computed, channels, and elements of vectors."""
+    """Of a function: points and outputs of a tile along an axis, tiles that are written and that may be
+    computed, channels, and elements of vectors."""
 
+    points: int
+    side: int
     tiles: int
     room: int
     inputs: int
@@ -123,10 +123,11 @@ def _sizes(module: IRModule) -> _Sizes:
         str(block.name_hint): [int(axis.dom.extent) for axis in block.iter_vars]
         for block in blocks_of(Schedule(module, debug_mask="none"))
     }
-    room, _, _, outputs, inputs = blocks[PRODUCTS]
+    room, points, _, outputs, inputs = blocks[PRODUCTS]
     batch, _, rows, columns, lanes = blocks[IMAGE]
-    tiles = batch * _rounded(rows, TILE) * _rounded(columns, TILE)
-    return _Sizes(tiles, room, inputs, outputs, blocks[PIXELS][-1], lanes)
+    side = blocks[OUTPUT][1]
+    tiles = batch * _rounded(rows, side) * _rounded(columns, side)
+    return _Sizes(points, side, tiles, room, inputs, outputs, blocks[PIXELS][-1], lanes)
 
 
 def _choices(sizes: _Sizes, processor: Processor) -> list[_Choice]:
@@ -158,7 +159,7 @@ def _strip(sizes: _Sizes, block: _Block, cores: int) -> int:
 
     All weights are read for each strip, so where they take more than the cache, a strip's inputs may, too.
     """
-    most = max(_STRIP_BYTES // (_POINTS * _BYTES), sizes.outputs * sizes.inputs) // sizes.inputs
+    most = max(_STRIP_BYTES // (sizes.points**2 * _BYTES), sizes.outputs * sizes.inputs) // sizes.inputs
     wished = _rounded(sizes.tiles, most * cores) * cores
     strips = (_rounded(sizes.tiles, count * block.tiles) * block.tiles for count in range(wished, 0, -1))
     return next(each for each in strips if _rounded(sizes.tiles, each) * each <= sizes.room)
@@ -198,8 +199,8 @@ class _Plain:
         schedule = self._schedule
         batch, channel, y, x, lane = schedule.get_loops(self._last_block())
         blocks, vector = schedule.split(channel, self._sampled(channel, self._choice.block.vectors))
-        tile_row, y = schedule.split(y, [None, TILE])
-        tile, x = schedule.split(x, [None, TILE])
+        tile_row, y = schedule.split(y, [None, self._sizes.side])
+        tile, x = schedule.split(x, [None, self._sizes.side])
         schedule.reorder(batch, tile_row, tile, blocks, vector, y, x, lane)
         strip, tile = schedule.split(schedule.fuse(batch, tile_row, tile), [None, self._choice.strip])
         schedule.reorder(strip, blocks, tile, vector, y, x, lane)

@@ -12,7 +12,7 @@ from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.meta_schedule.search_strategy import MeasureCandidate
 
 import targets
-from tuning.lowering.winograd import convolved, transformed
+from tuning.lowering.winograd import TAPS, convolved, transformed
 from tuning.prepare import prepare
 from tuning.records.database import MODULE_EQUALITY, trace_key
 from tuning.searching.plain_winograd import is_winograd, plain_winograd_schedules
@@ -62,6 +62,7 @@ def convolutions(draw: st.DrawFn) -> dict:
         "outputs": draw(st.sampled_from([1, 7, 8, 16, 24, 40])),
         "height": draw(st.integers(6, 27)),
         "width": draw(st.integers(6, 27)),
+        "kernel": draw(st.sampled_from(TAPS)),
         "padding": draw(st.tuples(*[st.integers(0, 2)] * 4)),
         "batch": draw(st.sampled_from([1, 2])),
         "relu": draw(st.booleans()),
@@ -87,7 +88,7 @@ def test_they_compute_what_torch_does(
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=2e-4)
 
 
-@pytest.mark.parametrize("sizes", [{}, {"outputs": 48, "height": 28, "width": 28}], ids=str)
+@pytest.mark.parametrize("sizes", [{}, {"outputs": 48, "height": 28, "width": 28, "kernel": 5}], ids=str)
 def test_code_for_a_phone_multiplies_vectors_only(layer, sizes: dict) -> None:
     first = candidates(task(layer(**sizes), PHONE, (4, 4)), PHONE)[0]
     code = tvm.compile(first.sch.mod, PHONE).mod.inspect_source("asm")

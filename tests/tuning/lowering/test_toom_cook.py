@@ -1,11 +1,12 @@
 """The matrices compute short convolutions."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tuning.lowering.toom_cook import matrices
-from tuning.lowering.winograd import POINTS, TAPS, TILE
+from tuning.lowering.winograd import POINTS, TAPS, tile_of
 
 
 @settings(deadline=None)
@@ -26,15 +27,17 @@ def test_they_compute_a_convolution(taps: int, points: list[int], seed: int) -> 
     np.testing.assert_allclose(got, wanted, atol=1e-14 * size)
 
 
-def test_what_is_applied_when_a_network_runs_is_exact_in_float32() -> None:
-    found = matrices(TAPS, POINTS)
-    assert found.output.shape == (TILE, TILE + TAPS - 1)
+@pytest.mark.parametrize("taps", TAPS)
+def test_what_is_applied_when_a_network_runs_is_exact_in_float32(taps: int) -> None:
+    found = matrices(taps, POINTS)
+    assert found.output.shape == (tile_of(taps), len(POINTS) + 1)
     for each in (found.input, found.output):
         assert np.array_equal(each, each.astype("float32"))
 
 
-def test_rows_of_opposite_points_differ_in_the_signs_of_odd_columns() -> None:
-    found = matrices(TAPS, POINTS)
-    signs = (-1.0) ** np.arange(TILE + TAPS - 1)
+@pytest.mark.parametrize("taps", TAPS)
+def test_rows_of_opposite_points_differ_in_the_signs_of_odd_columns(taps: int) -> None:
+    found = matrices(taps, POINTS)
+    signs = (-1.0) ** np.arange(len(POINTS) + 1)
     for positive in (1, 3):
         np.testing.assert_array_equal(found.input[positive + 1], found.input[positive] * signs)
