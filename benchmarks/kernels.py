@@ -7,8 +7,8 @@ in processes of their own, in turns.
 
 Prints one JSON object: `geomean_vs_onnxruntime`, how many times as fast ours are, as the geometric mean over
 all rows; a row for each convolution with billions of operations a second, a multiply-add counted as two, the
-inner loop of ours, and how many calls of its functions change a layout; the machine's measured peak; and what
-it was measured on.
+inner loop of ours, and how many calls of its functions change a layout; the machine's measured peak; how long
+it takes to start the threads and wait for them, in microseconds; and what it was measured on.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any
 
+from codegen.startup import thread_startup
 from codegen.x86 import inner_loop
 from engines.process import Peer
 from networks import ZOO
@@ -58,7 +59,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="deeprebirth-kernels-") as name:
         folder = Path(name)
         with tuning.LocalSession(host) as session:
-            peak = peak_gflops(session, host)
+            peak, startup = peak_gflops(session, host), thread_startup(session, host)
         rows = [
             {
                 "network": network,
@@ -70,7 +71,12 @@ def main() -> None:
         ]
     if not rows:
         parser.error("there are no convolutions to measure")
-    print(json.dumps(summary(rows) | {"trials": options.trials, "measured_on": host.measured_on()}, indent=2))
+    measured = {
+        "thread_startup_us": startup,
+        "trials": options.trials,
+        "measured_on": host.measured_on(),
+    }
+    print(json.dumps(summary(rows) | measured, indent=2))
 
 
 def summary(rows: list[Row]) -> dict[str, Any]:

@@ -5,11 +5,14 @@ from pathlib import Path
 import onnx
 import onnxruntime
 import pytest
+from codegen.startup import thread_startup
 from codegen.x86 import InnerLoop, inner_loop_of, read_disassembly
 from googlenet import googlenet
 from kernels import layout_transforms, summary
 from single_convolutions import Convolution, heaviest
 
+import targets
+import tuning
 from tuning.functions import NetworkFunction
 
 LISTING = """
@@ -36,6 +39,12 @@ def test_the_inner_loop_of_x86_code() -> None:
 
 def test_code_that_multiplies_nothing_has_no_inner_loop() -> None:
     assert inner_loop_of(read_disassembly("    10:\tdec %ecx\n    12:\tjne 10 <main>\n")) is None
+
+
+def test_handing_work_to_threads_takes_time() -> None:
+    host = targets.find("host").with_threads(2)
+    with tuning.LocalSession(host) as session:
+        assert thread_startup(session, host) > 0
 
 
 @pytest.fixture(scope="module")
