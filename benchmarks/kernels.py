@@ -66,7 +66,7 @@ def main() -> None:
                 **_row(convolution, calls, host, options.trials, folder),
                 "peak_gflops": peak,
             }
-            for network, model in _models(options.model, folder).items()
+            for network, model in models(options.model, folder).items()
             for convolution, calls in heaviest(model, options.convolutions)
         ]
     if not rows:
@@ -100,7 +100,8 @@ def _geomean(rows: list[Row]) -> float:
     return round(geometric_mean(row["ours_gflops"] / row["onnxruntime_gflops"] for row in rows), 3)
 
 
-def _models(given: Path | None, folder: Path) -> dict[str, Path]:
+def models(given: Path | None, folder: Path) -> dict[str, Path]:
+    """Return GoogLeNet or another network as it is, and with all its merges."""
     original = given or next(each for each in ZOO if each.name == NETWORK).write(folder)
     merged = folder / "merged.onnx"
     pipeline.export(original, onnx_file=merged, request=MergeRequest(retraining=True))
