@@ -1,12 +1,14 @@
-"""A few trials beside many: what the figures are, and that each task has its trials."""
+"""A few trials beside many: what the figures are, and a convolution that is tuned twice."""
 
 from pathlib import Path
 
 import few_trials
 from few_trials import summary
+from single_convolutions import Convolution
 
 import targets
-import tuning
+
+SMALL = Convolution((1, 8, 12, 12), (16, 8, 3, 3), (1, 16, 12, 12), (1, 1), (1, 1, 1, 1), (1, 1), 1, True)
 
 
 def test_a_share_is_of_the_rate_after_many_trials() -> None:
@@ -15,21 +17,8 @@ def test_a_share_is_of_the_rate_after_many_trials() -> None:
     assert (found["share"], found["smallest_share"]) == (1.0, 0.5)
 
 
-def test_budgets_are_for_each_task(monkeypatch, tmp_path: Path, host: targets.TargetInfo) -> None:
-    asked = []
-
-    class Result:
-        tasks = ("direct", "winograd")
-        seconds = 1.0
-
-    def tune(module, target, session, records, budget) -> Result:
-        asked.append(budget.trials)
-        return Result()
-
-    class Network:
-        module = None
-
-    monkeypatch.setattr(tuning, "tune", tune)
-    assert few_trials._tune(Network, 8, 1, host, None, tmp_path) == (2, 2.0)
-    assert few_trials._tune(Network, 20, 2, host, None, tmp_path) == (2, 1.0)
-    assert asked == [8, 16, 40]
+def test_a_convolution_is_tuned_on(tmp_path: Path) -> None:
+    row = few_trials._row(SMALL, 1, 2, targets.find("host"), tmp_path)
+    assert row["convolution"] == "8x12x12 -> 16, 3x3/1"
+    assert 0 < row["seconds_few"] < row["seconds_many"]
+    assert min(row["gflops_few"], row["gflops_many"]) > 0
