@@ -5,13 +5,14 @@ convolution in groups shares them within a group. The other axes are rows and co
 or a depthwise convolution has nothing else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 from tvm.ir import Expr, IRModule, Range
 from tvm.s_tir import SBlock, Schedule
+from tvm.s_tir.schedule import ScheduleError
 from tvm.tirx import FloorDiv, IterVar, Var
 from tvm.tirx.analysis import undefined_vars
 
@@ -64,6 +65,15 @@ def inlined(module: IRModule) -> Schedule:
     rule = inlining()
     for name in [str(block.name_hint) for block in blocks_of(schedule)]:
         rule.apply(schedule, schedule.get_sblock(name))
+    return schedule
+
+
+def scheduled(schedule: Schedule, write: Callable[[Schedule], None]) -> Schedule | None:
+    """Return a schedule as it is after writing; None if the function does not let itself be cut so."""
+    try:
+        write(schedule)
+    except ScheduleError:
+        return None
     return schedule
 
 

@@ -17,14 +17,15 @@ local response normalisation `plain_normalization`.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 from tvm.ir import IRModule
 from tvm.s_tir import Schedule
-from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
+from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from tuning.searching.blocking import Blocking, blockings, lanes_of
-from tuning.searching.nest import Nest, find_nest, inlined
+from tuning.searching.nest import Nest, find_nest, inlined, scheduled
 from tuning.searching.plain_normalization import is_normalization, plain_normalization_schedules
 from tuning.searching.plain_windows import is_window, plain_window_schedules
 from tuning.searching.processor import Processor
@@ -67,8 +68,10 @@ def plain_schedules(module: IRModule, processor: Processor, most: int) -> list[S
     nest = find_nest(inlined(module))
     if nest is None:
         return []
-    choices = _choices(nest, processor.of_size(nest.size))
-    made = (_schedule(module, nest, choice, processor) for choice in choices)
+    made = (
+        scheduled(inlined(module), partial(_write, nest=nest, choice=choice, processor=processor))
+        for choice in _choices(nest, processor.of_size(nest.size))
+    )
     return list(islice(filter(None, made), most))
 
 
@@ -111,15 +114,9 @@ def _unrolled(blocks: list[Blocking], channels: bool) -> list[_Choice]:
     ]
 
 
-def _schedule(module: IRModule, nest: Nest, choice: _Choice, processor: Processor) -> Schedule | None:
-    """Return the schedule, or None if the function does not let itself be cut so."""
-    try:
-        schedule = inlined(module)
-        _tile(schedule, nest, choice)
-    except ScheduleError:
-        return None
+def _write(schedule: Schedule, nest: Nest, choice: _Choice, processor: Processor) -> None:
+    _tile(schedule, nest, choice)
     _annotate(schedule, choice, processor)
-    return schedule
 
 
 def _tile(schedule: Schedule, nest: Nest, choice: _Choice) -> None:

@@ -8,11 +8,11 @@ from math import prod
 
 from tvm.ir import IRModule
 from tvm.s_tir import Schedule
-from tvm.s_tir.schedule import SBlockRV, ScheduleError
+from tvm.s_tir.schedule import SBlockRV
 
 from tuning.lowering.packed.normalization import SQUARES, SUMS
 from tuning.searching.blocking import divisors_of
-from tuning.searching.nest import blocks_of, inlined
+from tuning.searching.nest import blocks_of, inlined, scheduled
 from tuning.searching.processor import Processor
 
 _TILE_BYTES = 16 * 1024
@@ -38,12 +38,8 @@ def plain_normalization_schedules(module: IRModule, processor: Processor, most: 
     most : int
         How many are wanted at most.
     """
-    try:
-        schedule = inlined(module)
-        _write(schedule)
-    except ScheduleError:
-        return []
-    return [schedule][:most]
+    made = scheduled(inlined(module), _write)
+    return [] if made is None else [made][:most]
 
 
 def _write(schedule: Schedule) -> None:

@@ -12,16 +12,17 @@ As with `plain`, sizes are MetaSchedule's sampling instructions with decisions, 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from math import prod
 
 from tvm.ir import IRModule
 from tvm.s_tir import Schedule
-from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
+from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from tuning.lowering.packed.convolution import PIXELS, SUMS
 from tuning.searching.blocking import Blocking, divisors_of, packed_blockings
-from tuning.searching.nest import blocks_of
+from tuning.searching.nest import blocks_of, scheduled
 from tuning.searching.processor import Processor
 
 _BYTES = 4
@@ -91,7 +92,10 @@ def plain_packed_schedules(module: IRModule, processor: Processor, most: int) ->
         How many are wanted at most.
     """
     sizes = _sizes(module)
-    made = (_schedule(module, sizes, choice) for choice in _choices(sizes, processor))
+    made = (
+        scheduled(Schedule(module, debug_mask="none"), partial(_write, sizes=sizes, choice=choice))
+        for choice in _choices(sizes, processor)
+    )
     return list(islice(filter(None, made), most))
 
 
@@ -175,14 +179,8 @@ def _weight_bytes(sizes: _Sizes, block: Blocking) -> int:
     return prod(sizes.kernel) * block.channels * block.lanes * _BYTES
 
 
-def _schedule(module: IRModule, sizes: _Sizes, choice: _Choice) -> Schedule | None:
-    """Return the schedule, or None if the function does not let itself be cut so."""
-    schedule = Schedule(module, debug_mask="none")
-    try:
-        _Plain(schedule, sizes, choice).write()
-    except ScheduleError:
-        return None
-    return schedule
+def _write(schedule: Schedule, sizes: _Sizes, choice: _Choice) -> None:
+    _Plain(schedule, sizes, choice).write()
 
 
 class _Plain:

@@ -10,15 +10,15 @@ The number of columns is a sampling instruction of MetaSchedule, so that evoluti
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 from tvm.ir import IRModule
 from tvm.s_tir import SBlock, Schedule
-from tvm.s_tir.schedule import SBlockRV, ScheduleError
 from tvm.tirx import BufferRegion, IterVar
 
 from tuning.searching.blocking import divisors_of
-from tuning.searching.nest import blocks_of, inlined
+from tuning.searching.nest import blocks_of, inlined, scheduled
 from tuning.searching.processor import Processor
 
 _PARALLEL, _REDUCTION = 0, 2
@@ -54,7 +54,10 @@ def plain_window_schedules(module: IRModule, processor: Processor, most: int) ->
     windows = _find(inlined(module))
     if windows is None:
         return []
-    made = (_schedule(module, windows, columns) for columns in _choices(windows, processor))
+    made = (
+        scheduled(inlined(module), partial(_write, name=windows.block, columns=columns))
+        for columns in _choices(windows, processor)
+    )
     return list(islice(filter(None, made), most))
 
 
@@ -108,17 +111,8 @@ def _tile(columns: int, most: int) -> int:
     return divisor if 2 * divisor > most else -(-columns // -(-columns // most))
 
 
-def _schedule(module: IRModule, windows: _Windows, columns: int) -> Schedule | None:
-    """Return the schedule, or None if the function does not let itself be cut so."""
-    try:
-        schedule = inlined(module)
-        _write(schedule, schedule.get_sblock(windows.block), columns)
-    except ScheduleError:
-        return None
-    return schedule
-
-
-def _write(schedule: Schedule, block: SBlockRV, columns: int) -> None:
+def _write(schedule: Schedule, name: str, columns: int) -> None:
+    block = schedule.get_sblock(name)
     readers = schedule.get_consumers(block)
     reader = readers[0] if len(readers) == 1 else schedule.cache_write(block, 0, "global")
     for padding in schedule.get_producers(block):

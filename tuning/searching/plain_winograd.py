@@ -14,11 +14,12 @@ MetaSchedule's sampling instructions.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, product
 
 from tvm.ir import IRModule
 from tvm.s_tir import Schedule
-from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
+from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from tuning.lowering.winograd import (
     IMAGE,
@@ -30,7 +31,7 @@ from tuning.lowering.winograd import (
     PRODUCTS,
 )
 from tuning.searching.blocking import divisors_of
-from tuning.searching.nest import blocks_of
+from tuning.searching.nest import blocks_of, scheduled
 from tuning.searching.processor import Processor
 
 _STRIP_BYTES = 512 * 1024
@@ -114,7 +115,10 @@ def plain_winograd_schedules(module: IRModule, processor: Processor, most: int) 
         How many are wanted at most.
     """
     sizes = _sizes(module)
-    made = (_schedule(module, sizes, choice) for choice in _choices(sizes, processor))
+    made = (
+        scheduled(Schedule(module, debug_mask="none"), partial(_write, sizes=sizes, choice=choice))
+        for choice in _choices(sizes, processor)
+    )
     return list(islice(filter(None, made), most))
 
 
@@ -170,14 +174,8 @@ def _rounded(number: int, divisor: int) -> int:
     return -(-number // divisor)
 
 
-def _schedule(module: IRModule, sizes: _Sizes, choice: _Choice) -> Schedule | None:
-    """Return the schedule, or None if the function does not let itself be cut so."""
-    schedule = Schedule(module, debug_mask="none")
-    try:
-        _Plain(schedule, sizes, choice).write()
-    except ScheduleError:
-        return None
-    return schedule
+def _write(schedule: Schedule, sizes: _Sizes, choice: _Choice) -> None:
+    _Plain(schedule, sizes, choice).write()
 
 
 class _Plain:
