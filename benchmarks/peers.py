@@ -1,16 +1,18 @@
 """Whole networks in our pipeline and in other engines: original, merged, and merged with Tucker-2.
 
-Each engine runs in a process of its own, on the same ONNX file and the same input, in turns. Ours is tuned
-before, and once more compiled from the records of the first quarter of the trials. Merged networks are not
-retrained: their times count, their outputs are compared with each other's, before a softmax at the end.
+Each engine runs in a process of its own, on the same ONNX file and the same input, in turns; beside merged
+networks the fastest peers of the original run once more. Ours is tuned before, and once more compiled from the
+records of the first quarter of the trials. Merged networks are not retrained: their times count, their outputs
+are compared with each other's, before a softmax at the end.
 
     python benchmarks/peers.py [--networks NAME ...] [--threads N ...] [--trials N] [--peers NAME ...]
                                [--records DIR]
 
 Prints one JSON object: `ratios`, how many times as fast ours is as the fastest peer, as geometric means over
 networks and numbers of threads, with the smallest beside each; the same with a quarter of the trials; a row
-for each network, variant and number of threads with all medians in milliseconds, the largest differences from
-the reference, relative to its largest value, and the seconds of tuning; and what was missing. A peer that
+for each network, variant and number of threads with all medians in milliseconds, how many times as fast ours
+is as each peer (the median of the turns, as machines have slow phases), the largest differences from the
+reference, relative to its largest value, and the seconds of tuning; and what was missing. A peer that
 computes something else counts as missing.
 """
 
@@ -55,7 +57,21 @@ OURS, QUARTER = "deeprebirth", "deeprebirth_quarter"
 TOLERANCE = 1e-3
 TURNS, RUN_SECONDS, MOST_RUNS = 15, 0.2, 50
 
+ON_ORIGINAL, RIVALS = "original in {}", 2
+
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network to measure: its ONNX file, and the original's with the peers that are fastest there."""
+
+    network: str
+    variant: str
+    model: Path
+    threads: int
+    original: Path
+    rivals: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -81,12 +97,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="deeprebirth-peers-") as name:
         folder = Path(name)
         records = options.records or folder / "records"
-        rows = [
-            _row(network, variant, model, threads, options, records, missing)
-            for network in options.networks
-            for variant, model in _variants(network, folder / network)
-            for threads in options.threads
-        ]
+        rows: list[Row] = []
+        for network in options.networks:
+            for variant, model in _variants(network, folder / network):
+                for threads in options.threads:
+                    original = folder / network / f"{network}.onnx"
+                    rivals = _fastest_peers(rows, network, threads)
+                    case = Case(network, variant, model, threads, original, rivals)
+                    rows.append(_row(case, options, records, missing))
     print(json.dumps(summary(rows) | {"missing": missing} | _measured_on(options.trials), indent=2))
 
 
@@ -98,26 +116,28 @@ def summary(rows: list[Row]) -> dict[str, Any]:
 def _ratios(rows: list[Row], ours: str) -> dict[str, Any]:
     """Compare with the fastest peer on the same graph, and on the original one."""
     found: dict[str, list[float]] = {}
+    same = {ORIGINAL: "tuned_original_vs_best_peer", MERGED: "merged_vs_best_peer_merged"}
     for row in rows:
-        original = next(each for each in rows if each["variant"] == ORIGINAL and _place(each) == _place(row))
-        mine = row["ms"][ours]
-        same = {ORIGINAL: "tuned_original_vs_best_peer", MERGED: "merged_vs_best_peer_merged"}
+        ahead = row["times_as_fast"][ours]
+        on_original = [ahead[name] for name in ahead if name.startswith(ON_ORIGINAL.format(""))]
         if row["variant"] in same:
-            found.setdefault(same[row["variant"]], []).append(_best_peer(row) / mine)
-        if row["variant"] != ORIGINAL:
-            found.setdefault(f"{row['variant']}_vs_best_peer", []).append(_best_peer(original) / mine)
+            peers = [ahead[name] for name in ahead if not name.startswith(ON_ORIGINAL.format(""))]
+            found.setdefault(same[row["variant"]], []).append(min(peers))
+        if on_original:
+            found.setdefault(f"{row['variant']}_vs_best_peer", []).append(min(on_original))
     return {
         name: {"geomean": round(geometric_mean(each), 3), "min": round(min(each), 3)}
         for name, each in found.items()
     }
 
 
-def _place(row: Row) -> tuple[str, int]:
-    return row["network"], row["threads"]
-
-
-def _best_peer(row: Row) -> float:
-    return min(time for name, time in row["ms"].items() if name not in (OURS, QUARTER))
+def _fastest_peers(rows: list[Row], network: str, threads: int) -> tuple[str, ...]:
+    """Return the peers that are fastest on the original; none before it was measured."""
+    for row in rows:
+        if (row["network"], row["variant"], row["threads"]) == (network, ORIGINAL, threads):
+            ahead = row["times_as_fast"][OURS]
+            return tuple(sorted(ahead, key=ahead.get)[:RIVALS])
+    return ()
 
 
 def _variants(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
@@ -144,43 +164,39 @@ def without_softmax(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _row(
-    network: str,
-    variant: str,
-    model: Path,
-    threads: int,
-    options: argparse.Namespace,
-    records: Path,
-    missing: dict[str, str],
-) -> Row:
-    imported = pipeline.load_network(model)
-    host = targets.find("host").with_threads(threads)
+def _row(case: Case, options: argparse.Namespace, records: Path, missing: dict[str, str]) -> Row:
+    imported = pipeline.load_network(case.model)
+    host = targets.find("host").with_threads(case.threads)
     inputs = list(imported.golden.inputs.values())
     reference = list(imported.golden.outputs.values())
-    own = records / network / variant
-    ours = _ours(imported, host, options.trials, own, model.parent / f"{variant}-{threads}")
-    places = {OURS: ours.whole, QUARTER: ours.quarter, **dict.fromkeys(options.peers, model)}
+    label, folder = f"{case.network}, {case.variant}", case.model.parent / f"{case.variant}-{case.threads}"
+    ours = _ours(imported, host, options.trials, records / case.network / case.variant, folder)
+    places = {OURS: ours.whole, QUARTER: ours.quarter, **dict.fromkeys(options.peers, case.model)}
     with ExitStack() as stack:
         running: dict[str, Peer] = {}
         differences: dict[str, float] = {}
         for name, place in places.items():
             try:
-                peer = Peer(OURS if name == QUARTER else name, place, threads, inputs)
+                peer = Peer(OURS if name == QUARTER else name, place, case.threads, inputs)
             except PeerError as error:
-                missing[f"{name}: {network}, {variant}"] = str(error)
+                missing[f"{name}: {label}"] = str(error)
                 continue
             stack.enter_context(peer)
             differences[name] = _difference(peer.outputs, reference)
             if differences[name] > TOLERANCE:
-                missing[f"{name}: {network}, {variant}"] = f"its outputs differ by {differences[name]:.1e}"
+                missing[f"{name}: {label}"] = f"its outputs differ by {differences[name]:.1e}"
                 continue
             running[name] = peer
-        times = _in_turns(running)
+        for name in case.rivals:
+            peer = Peer(name, case.original, case.threads, inputs)
+            running[ON_ORIGINAL.format(name)] = stack.enter_context(peer)
+        turns = _in_turns(running)
     row = {
-        "network": network,
-        "variant": variant,
-        "threads": threads,
-        "ms": times,
+        "network": case.network,
+        "variant": case.variant,
+        "threads": case.threads,
+        "ms": {name: round(median(each), 4) for name, each in turns.items()},
+        "times_as_fast": {each: times_as_fast(turns, each) for each in (OURS, QUARTER)},
         "max_diff": differences,
         "tuning_seconds": {QUARTER: ours.seconds_quarter, OURS: ours.seconds},
     }
@@ -204,14 +220,23 @@ def _ours(network: Network, host: targets.TargetInfo, trials: int, records: Path
     return Ours(*places, seconds[0], round(sum(seconds), 1))
 
 
-def _in_turns(running: dict[str, Peer]) -> dict[str, float]:
-    """Return the median of the medians of each turn, in milliseconds."""
+def _in_turns(running: dict[str, Peer]) -> dict[str, list[float]]:
+    """Return the median of each turn, in milliseconds."""
     runs = {name: _runs(peer) for name, peer in running.items()}
     found: dict[str, list[float]] = {name: [] for name in running}
     for _ in range(TURNS):
         for name, peer in running.items():
             found[name].append(median(peer.run(runs[name])))
-    return {name: round(median(each), 4) for name, each in found.items()}
+    return found
+
+
+def times_as_fast(turns: dict[str, list[float]], ours: str) -> dict[str, float]:
+    """Return how many times as fast one of ours is as each peer: the median of the turns' ratios."""
+    return {
+        name: round(median(their / mine for their, mine in zip(each, turns[ours], strict=True)), 4)
+        for name, each in turns.items()
+        if name not in (OURS, QUARTER)
+    }
 
 
 def _runs(peer: Peer) -> int:

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 from engines.process import Peer, PeerError
-from peers import ORIGINAL, OURS, QUARTER, TUCKER, summary, without_softmax
+from peers import ORIGINAL, OURS, QUARTER, TUCKER, summary, times_as_fast, without_softmax
 
 import pipeline
 import targets
@@ -50,15 +50,22 @@ def test_what_a_softmax_hides_is_compared(network) -> None:
     np.testing.assert_allclose(found, *network.golden.outputs.values(), atol=1e-5)
 
 
+def test_a_turn_is_compared_with_itself() -> None:
+    turns = {OURS: [1.0, 10.0, 1.0], QUARTER: [2.0, 20.0, 2.0], "ncnn": [3.0, 30.0, 2.5]}
+    assert times_as_fast(turns, OURS) == {"ncnn": 3.0}
+    assert times_as_fast(turns, QUARTER) == {"ncnn": 1.5}
+
+
 def test_ratios_are_against_the_fastest_peer() -> None:
-    def row(variant: str, ours: float, quarter: float, **peers: float) -> dict:
-        times = {OURS: ours, QUARTER: quarter, **peers}
-        return {"network": "one", "variant": variant, "threads": 2, "ms": times}
+    def row(variant: str, **ahead: float) -> dict:
+        named = {name.replace("_", " "): each for name, each in ahead.items()}
+        slower = {name: each / 2 for name, each in named.items()}
+        return {"variant": variant, "times_as_fast": {OURS: named, QUARTER: slower}}
 
     rows = [
-        row(ORIGINAL, 2.0, 4.0, onnxruntime=4.0, openvino=3.0),
-        row("merged", 1.0, 1.5, onnxruntime=2.0, openvino=2.5),
-        row(TUCKER, 0.5, 0.5, onnxruntime=1.0, openvino=1.0),
+        row(ORIGINAL, onnxruntime=2.0, openvino=1.5),
+        row("merged", onnxruntime=2.0, openvino=2.5, original_in_openvino=3.0, original_in_ncnn=3.5),
+        row(TUCKER, onnxruntime=2.0, openvino=2.0, original_in_openvino=6.0),
     ]
     found = summary(rows)
     assert {name: each["geomean"] for name, each in found["ratios"].items()} == {
