@@ -1,9 +1,9 @@
 """Whole networks in our pipeline and in other engines: original, merged, and merged with Tucker-2.
 
 Each engine runs in a process of its own, on the same ONNX file and the same input, in turns; beside merged
-networks the fastest peers of the original run once more. Ours is tuned before, and once more compiled from the
-records of the first quarter of the trials. Merged networks are not retrained: their times count, their outputs
-are compared with each other's, before a softmax at the end.
+networks the fastest peers of the original run once more. Ours is tuned before, and once more compiled from
+the records of the first quarter of the trials. Merged networks are not retrained: their times count, their
+outputs are compared with each other's, before a softmax at the end.
 
     python benchmarks/peers.py [--networks NAME ...] [--threads N ...] [--trials N] [--peers NAME ...]
                                [--records DIR]
