@@ -1,10 +1,13 @@
 """Make the starting records of this machine's family of processors: tune networks of the zoo, keep the best.
 
     python benchmarks/starting_records.py [--networks NAME ...] [--trials N] [--records DIR]
+    python benchmarks/starting_records.py --of DIR ...
 
 Each network is tuned as it is and with all its merges, on this machine, which should have nothing else to do.
 The best schedule of each function that was compared and found right goes into the family's file in
-`tuning/starting/`, in place of what stands there. Prints one JSON object: the file, its size and records.
+`tuning/starting/`, in place of what stands there. With `--of`, nothing is tuned: the records are those of
+tuning databases of this machine, such as `peers.py` keeps. Prints one JSON object: the file, its size and
+records.
 """
 
 import argparse
@@ -38,7 +41,11 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=importable, choices=importable, metavar="NAME")
     parser.add_argument("--trials", type=int, default=640, help="for each form of a network (default: 640)")
     parser.add_argument("--records", type=Path, help="a tuning database to keep, so that a run goes on")
+    parser.add_argument("--of", nargs="+", type=Path, metavar="DIR", help="tuning databases: tune nothing")
     options = parser.parse_args()
+    if options.of:
+        print(json.dumps(write(targets.find("host"), options.of), indent=2))
+        return
     chosen = [network for network in ZOO if network.name in options.networks and not network.missing]
     host = targets.find("host")
     with tempfile.TemporaryDirectory(prefix="deeprebirth-starting-") as name:
@@ -46,22 +53,33 @@ def main() -> None:
         with tuning.LocalSession(host) as session:
             for module in _modules(chosen, Path(name)):
                 tuning.tune(module, host, session, records, tuning.Budget(trials=options.trials), say=_say)
-        print(json.dumps(write(host, records), indent=2))
+        print(json.dumps(write(host, [records]), indent=2))
 
 
-def write(host: targets.TargetInfo, records: Path, folder: Path = starting.FOLDER) -> dict[str, Any]:
-    """Make the right ones of a database's best records the file of the target's family; say what it holds."""
+def write(host: targets.TargetInfo, databases: list[Path], folder: Path = starting.FOLDER) -> dict[str, Any]:
+    """Make the right ones of databases' best records the file of the target's family; say what it holds."""
     target = host.target()
-    judged = verdicts.read(db.directory(records, target))
-    with db.readable(records, target) as (database, _):
-        known = [each for each in best_of(database) if _is_right(each, judged)]
-        path = starting.write(known, target, host.measured_on(), folder)
+    path = starting.write(_fastest(databases, target), target, host.measured_on(), folder)
     return {
         "file": path.name,
         "bytes": path.stat().st_size,
         "records": len(starting.read(target, folder)),
         "measured_on": host.measured_on(),
     }
+
+
+def _fastest(databases: list[Path], target: tvm.target.Target) -> list[Known]:
+    """Return the fastest right record of each function."""
+    found: dict[str, Known] = {}
+    for records in databases:
+        judged = verdicts.read(db.directory(records, target))
+        with db.readable(records, target) as (database, _):
+            for known in best_of(database):
+                function = verdicts.hash_of(known.record.workload)
+                faster = function not in found or known.seconds < found[function].seconds
+                if faster and _is_right(known, judged):
+                    found[function] = known
+    return list(found.values())
 
 
 def _is_right(known: Known, judged: verdicts.Verdicts) -> bool:
