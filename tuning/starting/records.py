@@ -17,7 +17,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -90,14 +90,20 @@ def read(target: tvm.target.Target, folder: Path = FOLDER) -> list[Known]:
     path = path_of(family or "", folder)
     if family is None or not path.is_file():
         return []
+    return list(_read(path, family, path.stat().st_mtime_ns))
+
+
+@lru_cache
+def _read(path: Path, family: str, _changed: int) -> tuple[Known, ...]:
+    """Return a file's records; it is read again when it has changed."""
     try:
         about, *records = map(json.loads, lzma.decompress(path.read_bytes()).decode().splitlines())
         if about["family"] != family:
             raise ValueError(f"its records are of {about['family']}")
-        return [_known(record) for record in records] if _versions_of(about) == _versions() else []
+        return tuple(map(_known, records)) if _versions_of(about) == _versions() else ()
     except _DAMAGED as error:
-        warnings.warn(f"the starting records {path} are left out: {error}", stacklevel=2)
-        return []
+        warnings.warn(f"the starting records {path} are left out: {error}", stacklevel=3)
+        return ()
 
 
 def write(known: Iterable[Known], target: tvm.target.Target, measured_on: str, folder: Path = FOLDER) -> Path:
