@@ -25,7 +25,7 @@ def database() -> ms.database.Database:
 @pytest.fixture
 def network(layer) -> IRModule:
     """Two layers with a choice, one after the other, with different sizes, and one without."""
-    cases = [layer(inputs=8, outputs=16), layer(inputs=16, outputs=24), layer(inputs=24, kernel=5)]
+    cases = [layer(inputs=8, outputs=16), layer(inputs=16, outputs=24), layer(inputs=24, kernel=7)]
     builder = relax.BlockBuilder()
     image = relax.Var("image", relax.TensorType((1, 8, 14, 14), "float32"))
     with builder.function("main", [image], attrs={"num_input": 1}):

@@ -216,7 +216,7 @@ def test_a_layer_with_a_choice_has_its_weights_in_both_forms(host: targets.Targe
     module = Writer(8).network(lambda net: [plain(net), residual(net), pooled(net), branches(net)])
     for takes in (False, True):
         lowered = lower(module, host.target(), lambda _, takes=takes: takes)
-        assert len(lowered.weights) == 3
-        assert names(lowered.module)["winograd_conv2d"] == (3 if takes else 0)
+        assert len(lowered.weights) == 4
+        assert names(lowered.module)["winograd_conv2d"] == (4 if takes else 0)
     mixed = lower(module, host.target(), {1}.__contains__)
     assert names(mixed.module)["winograd_conv2d"] == 1
