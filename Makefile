@@ -32,7 +32,7 @@ demo: $(VENV)/.ready data
 	    --trials $(TRIALS) --out $(DEMO)/deployed --database $(DEMO)/tuning
 
 test: $(VENV)/.ready lint data arm
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
