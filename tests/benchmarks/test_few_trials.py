@@ -20,5 +20,5 @@ def test_a_share_is_of_the_rate_after_many_trials() -> None:
 def test_a_convolution_is_tuned_on(tmp_path: Path) -> None:
     row = few_trials._row(SMALL, 1, 2, targets.find("host"), tmp_path)
     assert row["convolution"] == "8x12x12 -> 16, 3x3/1"
-    assert 0 < row["seconds_few"] < row["seconds_many"]
+    assert 0 < row["seconds_few"] <= row["seconds_many"]
     assert min(row["gflops_few"], row["gflops_many"]) > 0
