@@ -57,7 +57,7 @@ OURS, QUARTER = "deeprebirth", "deeprebirth_quarter"
 TOLERANCE = 1e-3
 TURNS, RUN_SECONDS, MOST_RUNS = 15, 0.2, 50
 
-ON_ORIGINAL, RIVALS = "original in {}", 2
+ON_ORIGINAL, RIVALS = "original in ", 2
 
 Row = dict[str, Any]
 
@@ -119,9 +119,9 @@ def _ratios(rows: list[Row], ours: str) -> dict[str, Any]:
     same = {ORIGINAL: "tuned_original_vs_best_peer", MERGED: "merged_vs_best_peer_merged"}
     for row in rows:
         ahead = row["times_as_fast"][ours]
-        on_original = [ahead[name] for name in ahead if name.startswith(ON_ORIGINAL.format(""))]
+        on_original = [ahead[name] for name in ahead if name.startswith(ON_ORIGINAL)]
         if row["variant"] in same:
-            peers = [ahead[name] for name in ahead if not name.startswith(ON_ORIGINAL.format(""))]
+            peers = [ahead[name] for name in ahead if not name.startswith(ON_ORIGINAL)]
             found.setdefault(same[row["variant"]], []).append(min(peers))
         if on_original:
             found.setdefault(f"{row['variant']}_vs_best_peer", []).append(min(on_original))
@@ -189,7 +189,7 @@ def _row(case: Case, options: argparse.Namespace, records: Path, missing: dict[s
             running[name] = peer
         for name in case.rivals:
             peer = Peer(name, case.original, case.threads, inputs)
-            running[ON_ORIGINAL.format(name)] = stack.enter_context(peer)
+            running[ON_ORIGINAL + name] = stack.enter_context(peer)
         turns = _in_turns(running)
     row = {
         "network": case.network,

@@ -41,8 +41,8 @@ def convolutions(draw: st.DrawFn) -> dict:
     return {
         "inputs": draw(st.integers(1, 12)),
         "outputs": draw(st.integers(1, 12)),
-        "height": draw(st.integers(7, 14)),
-        "width": draw(st.integers(7, 14)),
+        "height": draw(st.integers(5, 14)),
+        "width": draw(st.integers(5, 14)),
         "kernel": draw(st.sampled_from(TAPS)),
         "padding": draw(st.tuples(*[st.integers(0, 2)] * 4)),
         "batch": draw(st.sampled_from([1, 2])),

@@ -95,6 +95,23 @@ def is_known(call: relax.Call) -> bool:
     return dtypes == {_DTYPE} and all(isinstance(each, IntImm) for each in sizes)
 
 
+def with_operands(call: relax.Call, data: Expr, weight: Expr, padding: Sequence[int]) -> relax.Call:
+    """Return a dense convolution (a single group) like another one, of other data and weights."""
+    attrs = call.attrs
+    like = relax.op.nn.conv2d(
+        data,
+        weight,
+        strides=attrs.strides,
+        padding=padding,
+        dilation=attrs.dilation,
+        data_layout=attrs.data_layout,
+        kernel_layout=attrs.kernel_layout,
+        out_layout=attrs.out_layout,
+        out_dtype=attrs.out_dtype,
+    )
+    return relax.BlockBuilder().normalize(like)
+
+
 def convolved(
     builder: relax.BlockBuilder,
     data: Expr,

@@ -7,6 +7,8 @@ from tvm import relax
 from tvm.ir import Expr
 from tvm.tirx import IntImm
 
+from tuning.lowering.packed import convolution
+
 _AXES = (2, 3)
 
 
@@ -19,7 +21,7 @@ def uncropped(call: relax.Call, values: Mapping[relax.Var, Expr]) -> relax.Call:
     Parameters
     ----------
     call : relax.Call
-        A convolution in NCHW.
+        A convolution that `convolution.fits`.
     values : mapping
         What variables stand for.
     """
@@ -28,20 +30,8 @@ def uncropped(call: relax.Call, values: Mapping[relax.Var, Expr]) -> relax.Call:
     padding = [int(each) for each in call.attrs.padding]
     if margins is None or any(pad and margin for pad, margin in zip(padding, margins, strict=True)):
         return call
-    attrs = call.attrs
-    whole = relax.op.nn.conv2d(
-        crop.args[0],
-        call.args[1],
-        strides=attrs.strides,
-        padding=[pad - margin for pad, margin in zip(padding, margins, strict=True)],
-        dilation=attrs.dilation,
-        groups=attrs.groups,
-        data_layout=attrs.data_layout,
-        kernel_layout=attrs.kernel_layout,
-        out_layout=attrs.out_layout,
-        out_dtype=attrs.out_dtype,
-    )
-    return relax.BlockBuilder().normalize(whole)
+    negative = [pad - margin for pad, margin in zip(padding, margins, strict=True)]
+    return convolution.with_operands(call, crop.args[0], call.args[1], negative)
 
 
 def _margins(crop: Expr) -> list[int] | None:

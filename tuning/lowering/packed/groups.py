@@ -36,18 +36,7 @@ def sliced(data: Expr, part: int, parts: int) -> Expr:
 
 
 def _part(call: relax.Call, weight: np.ndarray) -> relax.Call:
-    attrs, (batch, _, *image) = call.attrs, call.args[0].ty.shape
+    batch, _, *image = call.args[0].ty.shape
     shape = (batch, weight.shape[_CHANNELS], *image)
-    builder = relax.BlockBuilder()
-    return builder.normalize(
-        relax.op.nn.conv2d(
-            relax.Var("part", relax.TensorType(shape, call.args[0].ty.dtype)),
-            relax.const(weight),
-            strides=attrs.strides,
-            padding=attrs.padding,
-            dilation=attrs.dilation,
-            data_layout=attrs.data_layout,
-            kernel_layout=attrs.kernel_layout,
-            out_layout=attrs.out_layout,
-        )
-    )
+    data = relax.Var("part", relax.TensorType(shape, call.args[0].ty.dtype))
+    return convolution.with_operands(call, data, relax.const(weight), call.attrs.padding)

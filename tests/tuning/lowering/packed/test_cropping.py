@@ -1,14 +1,12 @@
 """A convolution of a cropped image reads the image itself."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import tvm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import relax
-from tvm.ir import Expr, IRModule
+from tvm.ir import IRModule
 
 import targets
 from pipeline.twin import evaluate
@@ -20,22 +18,15 @@ Part = tuple[list[int], ...]
 
 def network(part: Part, stride: int, padding: int) -> IRModule:
     """A convolution of a part of an image with an odd number of channels."""
-
-    def body(builder: relax.BlockBuilder, image: relax.Var) -> Expr:
-        crop = builder.emit(relax.op.strided_slice(image, *part))
-        shape = (5, int(crop.ty.shape[1]), 3, 2)
-        weight = np.random.default_rng(0).standard_normal(shape).astype("float32")
-        return relax.op.nn.conv2d(crop, relax.const(weight), strides=(stride,) * 2, padding=(padding,) * 4)
-
-    return written(body)
-
-
-def written(body: Callable[[relax.BlockBuilder, relax.Var], Expr]) -> IRModule:
     builder = relax.BlockBuilder()
     image = relax.Var("image", relax.TensorType((1, 3, SIZE, SIZE), "float32"))
     with builder.function("main", [image], attrs={"num_input": 1}):
         with builder.dataflow():
-            result = builder.emit_output(builder.emit(body(builder, image)))
+            crop = builder.emit(relax.op.strided_slice(image, *part))
+            shape = (5, int(crop.ty.shape[1]), 3, 2)
+            weight = relax.const(np.random.default_rng(0).standard_normal(shape).astype("float32"))
+            sums = relax.op.nn.conv2d(crop, weight, strides=(stride,) * 2, padding=(padding,) * 4)
+            result = builder.emit_output(builder.emit(sums))
         builder.emit_func_output(result)
     return builder.get()
 
