@@ -59,7 +59,11 @@ def main() -> None:
 def write(host: targets.TargetInfo, databases: list[Path], folder: Path = starting.FOLDER) -> dict[str, Any]:
     """Make the right ones of databases' best records the file of the target's family; say what it holds."""
     target = host.target()
-    path = starting.write(_fastest(databases, target), target, host.measured_on(), folder)
+    fastest = _fastest(databases, target)
+    if not fastest:
+        print(f"no right records in {', '.join(map(str, databases))}: tune first", file=sys.stderr)
+        raise SystemExit(2)
+    path = starting.write(fastest, target, host.measured_on(), folder)
     return {
         "file": path.name,
         "bytes": path.stat().st_size,
