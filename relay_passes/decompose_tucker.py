@@ -1,34 +1,34 @@
-"""Decompose convolutions into three thinner ones (Tucker-2, after Kim et al. 2016).
+"""Decompose convolutions into three thinner ones (Tucker-2, after Kim et al. 2016), matrices into two.
 
     conv KHxKW (I -> O)    becomes    1x1 (I -> R_in)  ->  KHxKW (R_in -> R_out)  ->  1x1 (R_out -> O)
+    1x1, dense (I -> O)    becomes    1x1, dense (I -> R)  ->  1x1, dense (R -> O)
 
-The one in the middle keeps the name, the strides, the padding and the dilation; the others are named
-`<name>.in` and `<name>.out`, and either is left away where its rank equals the channels. Bias and activations
-stay behind. `tucker` has the algebra, `ranks` the ways to choose the ranks. The weights approximate the old
-ones, so all three layers need training. Dense layers are left alone.
+The one in the middle, or the first of two, keeps the name, the strides, the padding and the dilation; the
+others are named `<name>.in` and `<name>.out`, and either is left away where its rank equals the channels.
+Bias and activations stay behind. `tucker` has the algebra, `ranks` the ways to choose the ranks; for a matrix
+both are those of singular values. The weights approximate the old ones, so all these layers need training.
+1x1 convolutions and dense layers are decomposed where the choice of ranks says so.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import tvm
 from tvm import relax
 
-from relay_passes.canonicalize.fold_constants import constant
-from relay_passes.convolution import Convolution
-from relay_passes.graph import Constant, Emitter, Graph, array_of, shape_of
+from relay_passes.graph import Constant, Emitter, Graph, array_of, operator_of, shape_of
+from relay_passes.kernel_layer import OPERATORS, KernelLayer
 from relay_passes.merge import Findings, Merge, Refused, next_sweep, refusal
 from relay_passes.merge_plan import Kind, Reason, Refusal
-from relay_passes.ranks import FEWEST_CHANNELS, Kernel, RankChoice
+from relay_passes.ranks import FEWEST_CHANNELS, RankChoice
 from relay_passes.tucker import Factors, Ranks, decompose, squares
 
 
 @tvm.transform.module_pass(opt_level=0, name="DecomposeTucker")
 class DecomposeTucker:
-    """Decompose every convolution for which ranks are chosen."""
+    """Decompose every layer for which ranks are chosen."""
 
     def __init__(self, ranks: RankChoice):
         self.ranks = ranks
@@ -40,7 +40,7 @@ class DecomposeTucker:
 
 
 def find_tucker(graph: Graph, ranks: RankChoice) -> Findings:
-    """Convolutions that a decomposition makes cheaper; refusals for the others that are no 1x1 ones.
+    """Layers that a decomposition makes cheaper; refusals for the others that were looked at.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def find_tucker(graph: Graph, ranks: RankChoice) -> Findings:
     Raises
     ------
     WrongRanks
-        If `Fixed` ranks exceed the channels of their convolution.
+        If `Fixed` ranks exceed the channels of their layer.
     """
     return TuckerFinder(ranks)(graph)
 
@@ -69,26 +69,36 @@ class TuckerFinder:
         )
 
     def _look(self, graph: Graph, var: relax.Var) -> Merge | Refusal | None:
-        call = graph.call(var, "nn.conv2d")
-        if call is None or not _is_worth_a_look(call) or _is_core(graph, var):
+        call = graph.call(var, *OPERATORS)
+        if call is None or not self._is_worth_a_look(call) or _is_made(graph, var):
             return None
         found = self._choose(graph, var, call)
         if found is None or isinstance(found, Merge):
             return found
         return refusal(var.name, Kind.TUCKER, (var.name,), found)
 
+    def _is_worth_a_look(self, call: relax.Call) -> bool:
+        """Whether it is a kernel of the sizes wanted, not depthwise, with channels enough."""
+        sizes = shape_of(call.args[1])
+        channels = sizes[:2]
+        if operator_of(call) == "matmul" or max(sizes[2:]) == 1:
+            is_matrix = len(sizes) in (2, 4) and len(sizes) == len(shape_of(call.args[0]))
+            return self._ranks.matrices and is_matrix and min(channels) >= FEWEST_CHANNELS
+        is_depthwise = call.attrs.groups > 1 and sizes[1] == 1
+        return max(channels) >= FEWEST_CHANNELS and not is_depthwise
+
     def _choose(self, graph: Graph, var: relax.Var, call: relax.Call) -> Merge | Refused | None:
         weight = call.args[1]
         if array_of(weight) is None:
             return Reason.DYNAMIC, f"the weights of {var.name} are computed at run time"
-        convolution = Convolution.at(graph, var)
-        if convolution is None:
+        layer = KernelLayer.at(graph, var)
+        if layer is None:
             return None
-        if convolution.groups != 1:
-            return Reason.GROUPED, f"it has {convolution.groups} groups"
-        if not np.isfinite(convolution.weight).all():
+        if layer.groups != 1:
+            return Reason.GROUPED, f"it has {layer.groups} groups"
+        if not np.isfinite(layer.kernel).all():
             return Reason.NO_RANK, "its weights are not all finite"
-        kernel = Kernel.of(convolution, partial(self._squares_of, weight))
+        kernel = layer.seen(partial(self._squares_of, weight, layer))
         ranks = self._ranks.choose(kernel)
         if ranks is None or isinstance(ranks[0], Reason):
             return ranks
@@ -96,58 +106,50 @@ class TuckerFinder:
         if after >= before:
             detail = f"ranks {ranks[0]} and {ranks[1]} would take {after:,} multiply-adds, not {before:,}"
             return Reason.SAVES_NOTHING, detail
-        return _merge(convolution, ranks)
+        return _merge(layer, ranks)
 
-    def _squares_of(self, weight: Constant, axis: int) -> np.ndarray:
+    def _squares_of(self, weight: Constant, layer: KernelLayer, axis: int) -> np.ndarray:
         key = (weight, axis)
         if key not in self._squares:
-            self._squares[key] = squares(array_of(weight), axis)
+            self._squares[key] = squares(layer.kernel, axis)
         return self._squares[key]
 
 
-def _is_worth_a_look(call: relax.Call) -> bool:
-    """Whether it is larger than 1x1, not depthwise, and has channels enough."""
-    outputs, inputs, *kernel = shape_of(call.args[1])
-    is_depthwise = call.attrs.groups > 1 and inputs == 1
-    return max(kernel) > 1 and max(inputs, outputs) >= FEWEST_CHANNELS and not is_depthwise
+def _is_made(graph: Graph, var: relax.Var) -> bool:
+    """Whether a decomposition made it: one of its layers is before or behind it."""
+    layers = (KernelLayer.at(graph, each) for each in (graph.value[var].args[0], *graph.users[var]))
+    before, *behind = ("" if layer is None else layer.name for layer in layers)
+    pairs = ((before, var.name), *((var.name, name) for name in behind))
+    return any(
+        name and user and (name.startswith(f"{user}.in") or user.startswith(f"{name}.out"))
+        for name, user in pairs
+    )
 
 
-def _is_core(graph: Graph, var: relax.Var) -> bool:
-    """Whether it is what a decomposition left in the middle."""
-    before = Convolution.at(graph, graph.value[var].args[0])
-    behind = (Convolution.at(graph, user) for user in graph.users[var])
-    return _is_named(before, f"{var.name}.in") or any(_is_named(c, f"{var.name}.out") for c in behind)
-
-
-def _is_named(convolution: Convolution | None, name: str) -> bool:
-    return convolution is not None and convolution.kernel == (1, 1) and convolution.name.startswith(name)
-
-
-def _merge(convolution: Convolution, ranks: Ranks) -> Merge:
-    outputs, inputs = convolution.weight.shape[:2]
-    name = convolution.name
+def _merge(layer: KernelLayer, ranks: Ranks) -> Merge:
+    outputs, inputs = layer.kernel.shape[:2]
+    name = layer.name
     into = (f"{name}.in",) if ranks[0] < inputs else ()
     out = (f"{name}.out",) if ranks[1] < outputs else ()
+    var = layer.layer.var
     return Merge(
         name=name,
         kind=Kind.TUCKER,
         layers=(name,),
         removed=(),
-        touches=frozenset({convolution.var}),
-        replacements={convolution.var: lambda emit: _emit(emit, convolution, ranks)},
+        touches=frozenset({var}),
+        replacements={var: lambda emit: _emit(emit, layer, ranks)},
         reborn=(*into, name, *out),
         ranks=ranks,
     )
 
 
-def _emit(emit: Emitter, convolution: Convolution, ranks: Ranks) -> relax.Var:
-    factors: Factors = decompose(convolution.weight, ranks)
-    name, source = convolution.name, emit(convolution.source)
+def _emit(emit: Emitter, layer: KernelLayer, ranks: Ranks) -> relax.Var:
+    factors: Factors = decompose(layer.kernel, ranks)
+    source = emit(layer.layer.source)
     if factors.into is not None:
-        source = _emit_1x1(emit, f"{name}.in", source, factors.into, convolution)
-    core = replace(convolution, weight=factors.core).emit(emit, source)
-    return core if factors.out is None else _emit_1x1(emit, f"{name}.out", core, factors.out, convolution)
-
-
-def _emit_1x1(emit: Emitter, name: str, source: relax.Expr, weight: np.ndarray, of: Convolution) -> relax.Var:
-    return emit.layer(name, relax.op.nn.conv2d(source, constant(weight), out_dtype=of.out_dtype))
+        source = layer.emit_matrix(emit, f"{layer.name}.in", source, factors.into)
+    core = layer.emit(emit, source, factors.core)
+    if factors.out is None:
+        return core
+    return layer.emit_matrix(emit, f"{layer.name}.out", core, factors.out)

@@ -6,7 +6,8 @@ T taps and P places, ranks R_in and R_out cost
     I R_in P_in  +  R_in R_out T P_out  +  R_out O P_out        multiply-adds instead of  I O T P_out
 
 and a 1x1 convolution whose rank equals the channels is left away with its cost. The first three leave
-channels alone where that costs no more than the rank they found: it loses nothing.
+channels alone where that costs no more than the rank they found: it loses nothing. So of the kernel of a 1x1
+convolution or of a dense layer, which is a matrix, they lower one rank only.
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
-from relay_passes.convolution import Convolution
-from relay_passes.graph import shape_of
 from relay_passes.merge import Refused
 from relay_passes.merge_plan import Reason
 from relay_passes.tucker import IN, OUT, Ranks
@@ -35,7 +35,7 @@ class WrongRanks(ValueError):
 
 @dataclass(frozen=True)
 class Kernel:
-    """What a choice of ranks looks at: a convolution with one group.
+    """What a choice of ranks looks at: a convolution with one group, or a dense layer, of one tap.
 
     `channels` are inputs and outputs, `taps` is KH * KW, `places` are the positions (batch, rows, columns) of
     input and output. `squares` gives the squared singular values of the unfolding along an axis.
@@ -46,14 +46,6 @@ class Kernel:
     taps: int
     places: tuple[int, int]
     squares: Callable[[int], np.ndarray]
-
-    @classmethod
-    def of(cls, convolution: Convolution, squares: Callable[[int], np.ndarray]) -> Kernel:
-        """The kernel of a convolution."""
-        outputs, inputs, *taps = convolution.weight.shape
-        (batch, _, *source), (_, _, *result) = shape_of(convolution.source), shape_of(convolution.var)
-        places = (batch * math.prod(source), batch * math.prod(result))
-        return cls(convolution.name, (inputs, outputs), math.prod(taps), places, squares)
 
     @property
     def is_open(self) -> tuple[bool, bool]:
@@ -80,7 +72,28 @@ class Kernel:
 
 
 @dataclass(frozen=True)
-class Vbmf:
+class Found:
+    """Ranks that are found for every convolution larger than 1x1.
+
+    Parameters
+    ----------
+    matrices : bool
+        For 1x1 convolutions and dense layers too.
+    multiple : int
+        Ranks are multiples of this, such as the lanes of a vector, where the channels allow it.
+    """
+
+    matrices: bool = field(default=False, kw_only=True)
+    multiple: int = field(default=1, kw_only=True)
+
+    def _filled(self, kernel: Kernel, ranks: Ranks) -> Ranks:
+        """The multiples from these ranks on, or the channels."""
+        filled = (math.ceil(rank / self.multiple) * self.multiple for rank in ranks)
+        return kernel.cheapest(tuple(map(min, filled, kernel.channels)))
+
+
+@dataclass(frozen=True)
+class Vbmf(Found):
     """Ranks that stand out of noise: variational Bayesian matrix factorisation of both unfoldings."""
 
     def choose(self, kernel: Kernel) -> Ranks | Refused:
@@ -92,11 +105,11 @@ class Vbmf:
         )
         if 0 in (rank_in, rank_out):
             return Reason.NO_RANK, "its weights can't be told from noise"
-        return kernel.cheapest((rank_in, rank_out))
+        return self._filled(kernel, (rank_in, rank_out))
 
 
 @dataclass(frozen=True)
-class Energy:
+class Energy(Found):
     """The smallest ranks that keep a share of the sum of squares of each unfolding.
 
     Raises
@@ -112,8 +125,7 @@ class Energy:
 
     def choose(self, kernel: Kernel) -> Ranks | Refused:
         """The ranks for a kernel, or why there are none."""
-        rank_in, rank_out = self._rank(kernel.squares(IN)), self._rank(kernel.squares(OUT))
-        return kernel.cheapest((rank_in, rank_out))
+        return self._filled(kernel, (self._rank(kernel.squares(IN)), self._rank(kernel.squares(OUT))))
 
     def _rank(self, squares: np.ndarray) -> int:
         kept = np.cumsum(squares)
@@ -121,7 +133,7 @@ class Energy:
 
 
 @dataclass(frozen=True)
-class Ratio:
+class Ratio(Found):
     """Ranks in proportion to the channels that leave this share of each layer's multiply-adds, or less.
 
     Raises
@@ -137,29 +149,44 @@ class Ratio:
 
     def choose(self, kernel: Kernel) -> Ranks | Refused:
         """The ranks for a kernel: at least 1, even if that takes more than the share."""
+        most = self.share * kernel.macs(kernel.channels)
+        near = map(self._near, self._in_proportion(kernel), kernel.channels)
+        options = [kernel.cheapest(ranks) for ranks in itertools.product(*near)]
+        fitting = [ranks for ranks in options if kernel.macs(ranks) <= most]
+        return max(fitting, key=kernel.macs) if fitting else options[0]
+
+    def _in_proportion(self, kernel: Kernel) -> tuple[float, float]:
+        """Ranks that take the share: the part of the channels is the root of a quadratic equation."""
         (inputs, outputs), (before, behind) = kernel.channels, kernel.places
         whole = inputs * outputs * kernel.taps * behind
+        if kernel.taps == 1:
+            return (self.share * inputs * outputs / (inputs + outputs),) * 2
         open_in, open_out = kernel.is_open
         around = open_in * inputs * inputs * before + open_out * outputs * outputs * behind
         if open_in and open_out:
             part = (math.sqrt(around**2 + 4 * whole * self.share * whole) - around) / (2 * whole)
         else:
             part = self.share * whole / (whole + around)
-        rank_in, rank_out = (max(int(part * channels), 1) for channels in kernel.channels)
-        return kernel.cheapest((rank_in, rank_out))
+        return part * inputs, part * outputs
+
+    def _near(self, rank: float, channels: int) -> tuple[int, int]:
+        """The multiples beside a rank, the lower one first; below the first of them the rank itself."""
+        low = int(rank) // self.multiple * self.multiple
+        return max(low or int(rank), 1), min(low + self.multiple, channels)
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """Ranks R_in and R_out by the convolution's name, taken as they are; other layers stay.
+    """Ranks R_in and R_out by the layer's name, taken as they are; other layers stay.
 
     Raises
     ------
     WrongRanks
-        If a rank is less than 1, or, when it comes to its convolution, more than the channels.
+        If a rank is less than 1, or, when it comes to its layer, more than the channels.
     """
 
     ranks: Mapping[str, Ranks]
+    matrices: ClassVar[bool] = True
 
     def __post_init__(self):
         for name, ranks in self.ranks.items():

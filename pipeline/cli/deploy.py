@@ -12,10 +12,12 @@ from pipeline.cli.options import (
     ModelArgument,
     OnlyOption,
     PlanOption,
+    RankMultipleOption,
     RatioOption,
     ShapeOption,
     SkipOption,
     StructureOnlyOption,
+    SvdOption,
     TuckerOption,
     input_shapes,
     merge_request,
@@ -88,6 +90,8 @@ def deploy(
     tucker: TuckerOption = False,
     energy: EnergyOption = None,
     ratio: RatioOption = None,
+    svd: SvdOption = False,
+    rank_multiple: RankMultipleOption = None,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
     cc: CompilerOption = None,
@@ -111,7 +115,16 @@ def deploy(
     from pipeline.report.comparison_pages import print_comparison
     from pipeline.report.terminal import print_report
 
-    merging = {"only": only, "skip": skip, "plan": plan, "tucker": tucker, "energy": energy, "ratio": ratio}
+    merging = {
+        "only": only,
+        "skip": skip,
+        "plan": plan,
+        "tucker": tucker,
+        "energy": energy,
+        "ratio": ratio,
+        "svd": svd,
+        "rank_multiple": rank_multiple,
+    }
     numbers = {"recipe": recipe, "max_drop": max_drop, "epochs": epochs, "batch_size": batch_size}
     samples = {"validation": validation, "metric": metric, "preprocessing": preprocessing, "classes": classes}
     _check_source({"structure_only": structure_only, "retrained": retrained, "data": data})

@@ -15,10 +15,12 @@ from pipeline.cli.options import (
     ModelArgument,
     OnlyOption,
     PlanOption,
+    RankMultipleOption,
     RatioOption,
     ShapeOption,
     SkipOption,
     StructureOnlyOption,
+    SvdOption,
     TuckerOption,
     input_shapes,
     merge_request,
@@ -41,6 +43,8 @@ def export(
     tucker: TuckerOption = False,
     energy: EnergyOption = None,
     ratio: RatioOption = None,
+    svd: SvdOption = False,
+    rank_multiple: RankMultipleOption = None,
     input_shape: ShapeOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
@@ -56,7 +60,15 @@ def export(
         onnx_file=out,
         input_shapes=input_shapes(input_shape),
         request=merge_request(
-            only, skip, plan, tucker=tucker, energy=energy, ratio=ratio, retraining=structure_only
+            only,
+            skip,
+            plan,
+            tucker=tucker,
+            energy=energy,
+            ratio=ratio,
+            svd=svd,
+            rank_multiple=rank_multiple,
+            retraining=structure_only,
         ),
     )
     if as_json:

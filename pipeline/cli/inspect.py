@@ -15,9 +15,11 @@ from pipeline.cli.options import (
     ModelArgument,
     OnlyOption,
     PlanOption,
+    RankMultipleOption,
     RatioOption,
     ShapeOption,
     SkipOption,
+    SvdOption,
     TuckerOption,
     input_shapes,
     merge_request,
@@ -42,6 +44,8 @@ def inspect(
     tucker: TuckerOption = False,
     energy: EnergyOption = None,
     ratio: RatioOption = None,
+    svd: SvdOption = False,
+    rank_multiple: RankMultipleOption = None,
     save_plan: Annotated[
         Path | None, typer.Option("--save-plan", help="Write the plan to this file, to edit and give back.")
     ] = None,
@@ -57,7 +61,17 @@ def inspect(
     inspection = run(
         model,
         input_shapes=input_shapes(input_shape),
-        request=merge_request(only, skip, plan, tucker=tucker, energy=energy, ratio=ratio, retraining=True),
+        request=merge_request(
+            only,
+            skip,
+            plan,
+            tucker=tucker,
+            energy=energy,
+            ratio=ratio,
+            svd=svd,
+            rank_multiple=rank_multiple,
+            retraining=True,
+        ),
         profile=None if profile is None else read_profile(profile),
     )
     if save_plan is not None:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pipeline.merging import MergeRequest
     from relay_passes import RankChoice
 
+RANK_MULTIPLE = 8
+"""The lanes of a vector of float32 or float16 on most processors."""
 SHAPE = re.compile(r"^(?P<name>.+):(?P<sizes>\d+(x\d+)*)$")
 
 
@@ -78,6 +80,16 @@ RatioOption = Annotated[
     float | None,
     typer.Option("--ratio", help="Decompose, with ranks that leave this share of a layer's multiply-adds."),
 ]
+SvdOption = Annotated[
+    bool,
+    typer.Option("--svd", help="Decompose 1x1 convolutions and dense layers too, by singular values."),
+]
+RankMultipleOption = Annotated[
+    int | None,
+    typer.Option(
+        "--rank-multiple", min=1, help="Make ranks multiples of this, the lanes of a vector (default: 8)."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
@@ -89,6 +101,8 @@ def merge_request(
     tucker: bool,
     energy: float | None,
     ratio: float | None,
+    svd: bool,
+    rank_multiple: int | None,
     retraining: bool,
 ) -> "MergeRequest":
     """What the options for merging ask for.
@@ -96,7 +110,7 @@ def merge_request(
     Raises
     ------
     UserError
-        The plan cannot be read, or the ranks are asked for in no or in two ways.
+        The plan cannot be read, or ranks are asked for in two ways, or in none for `svd`.
     """
     from pipeline.merging import MergeRequest, read_plan
 
@@ -105,23 +119,30 @@ def merge_request(
         only=tuple(only),
         skip=tuple(skip),
         plan=None if plan is None else read_plan(plan),
-        ranks=_ranks(tucker, energy, ratio),
+        ranks=_ranks(tucker, energy, ratio, svd, rank_multiple),
     )
 
 
-def _ranks(tucker: bool, energy: float | None, ratio: float | None) -> "RankChoice | None":
+def _ranks(
+    tucker: bool, energy: float | None, ratio: float | None, svd: bool, multiple: int | None
+) -> "RankChoice | None":
     from relay_passes import Energy, Ratio, Vbmf, WrongRanks
 
     if energy is not None and ratio is not None:
         raise UserError("--energy and --ratio both choose the ranks: give one of them")
+    common = {"matrices": svd, "multiple": multiple or RANK_MULTIPLE}
     try:
         if energy is not None:
-            return Energy(energy)
+            return Energy(energy, **common)
         if ratio is not None:
-            return Ratio(ratio)
+            return Ratio(ratio, **common)
     except WrongRanks as error:
         raise UserError(str(error)) from None
-    return Vbmf() if tucker else None
+    if not tucker and (svd or multiple):
+        raise UserError(
+            "--svd and --rank-multiple need a choice of ranks: give --tucker, --energy or --ratio with them"
+        )
+    return Vbmf(**common) if tucker else None
 
 
 def input_shapes(given: list[str]) -> dict[str, tuple[int, ...]]:

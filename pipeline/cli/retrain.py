@@ -14,9 +14,11 @@ from pipeline.cli.options import (
     ModelArgument,
     OnlyOption,
     PlanOption,
+    RankMultipleOption,
     RatioOption,
     ShapeOption,
     SkipOption,
+    SvdOption,
     TuckerOption,
     input_shapes,
     merge_request,
@@ -98,6 +100,8 @@ def retrain(
     tucker: TuckerOption = False,
     energy: EnergyOption = None,
     ratio: RatioOption = None,
+    svd: SvdOption = False,
+    rank_multiple: RankMultipleOption = None,
     input_shape: ShapeOption = [],  # noqa: B006
     as_json: JsonOption = False,
 ) -> None:
@@ -119,7 +123,15 @@ def retrain(
             out=out,
             input_shapes=input_shapes(input_shape),
             request=merge_request(
-                only, skip, plan, tucker=tucker, energy=energy, ratio=ratio, retraining=True
+                only,
+                skip,
+                plan,
+                tucker=tucker,
+                energy=energy,
+                ratio=ratio,
+                svd=svd,
+                rank_multiple=rank_multiple,
+                retraining=True,
             ),
             settings=settings(
                 recipe=recipe,
