@@ -1,4 +1,6 @@
-"""Whole networks in our pipeline and in other engines: original, merged, and merged with Tucker-2.
+"""Whole networks in our pipeline and in other engines: original, merged, and merged and decomposed.
+
+Decomposed are convolutions (Tucker-2), and then 1x1 ones and dense layers too (SVD).
 
 Each engine runs in a process of its own, on the same ONNX file and the same input, in turns; beside merged
 networks the fastest peers of the original run once more. Ours is tuned before, and once more compiled from
@@ -6,7 +8,9 @@ the records of the first quarter of the trials. Merged networks are not retraine
 outputs are compared with each other's, before a softmax at the end.
 
     python benchmarks/peers.py [--networks NAME ...] [--threads N ...] [--trials N] [--peers NAME ...]
-                               [--records DIR]
+                               [--variants NAME ...] [--ratio SHARE] [--records DIR]
+
+Merged networks are compared with peers of the original where that is among the variants.
 
 Prints one JSON object: `ratios`, how many times as fast ours is as the fastest peer, as geometric means over
 networks and numbers of threads, with the smallest beside each; the same with a quarter of the trials; a row
@@ -23,7 +27,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any
@@ -48,11 +52,9 @@ NETWORKS = (
     "light_squeezenet",
     "light_inception_v2",
 )
-ORIGINAL, MERGED, TUCKER = "original", "merged", "merged_tucker"
-REQUESTS = {
-    MERGED: MergeRequest(retraining=True),
-    TUCKER: MergeRequest(retraining=True, ranks=Ratio(0.5)),
-}
+ORIGINAL, MERGED, TUCKER, SVD = "original", "merged", "merged_tucker", "merged_tucker_svd"
+VARIANTS = (ORIGINAL, MERGED, TUCKER, SVD)
+RANK_MULTIPLE = 16
 OURS, QUARTER = "deeprebirth", "deeprebirth_quarter"
 TOLERANCE = 1e-3
 TURNS, RUN_SECONDS, MOST_RUNS = 15, 0.2, 50
@@ -91,6 +93,8 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=(1, 2))
     parser.add_argument("--trials", type=int, default=640, help="for each network (default: 640)")
     parser.add_argument("--peers", nargs="*", default=PEERS, choices=PEERS)
+    parser.add_argument("--variants", nargs="+", default=VARIANTS, choices=VARIANTS)
+    parser.add_argument("--ratio", type=float, default=0.5, help="of multiply-adds that decomposing leaves")
     parser.add_argument("--records", type=Path, help="a tuning database to keep, so that a run goes on")
     options = parser.parse_args()
     missing: dict[str, str] = {}
@@ -99,13 +103,14 @@ def main() -> None:
         records = options.records or folder / "records"
         rows: list[Row] = []
         for network in options.networks:
-            for variant, model in _variants(network, folder / network):
+            for variant, model in _variants(network, folder / network, options):
                 for threads in options.threads:
                     original = folder / network / f"{network}.onnx"
                     rivals = _fastest_peers(rows, network, threads)
                     case = Case(network, variant, model, threads, original, rivals)
                     rows.append(_row(case, options, records, missing))
-    print(json.dumps(summary(rows) | {"missing": missing} | _measured_on(options.trials), indent=2))
+    settings = {"trials": options.trials, "ratio": options.ratio}
+    print(json.dumps(summary(rows) | {"missing": missing} | settings | _measured_on(), indent=2))
 
 
 def summary(rows: list[Row]) -> dict[str, Any]:
@@ -140,16 +145,25 @@ def _fastest_peers(rows: list[Row], network: str, threads: int) -> tuple[str, ..
     return ()
 
 
-def _variants(name: str, folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the network's ONNX files; one without such merges has no such variant."""
+def _variants(name: str, folder: Path, options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
+    """Yield the network's ONNX files that are wanted, the original first."""
     folder.mkdir()
     original = next(each for each in ZOO if each.name == name).write(folder)
     onnx.save_model(without_softmax(onnx.load(original)), original)
-    yield ORIGINAL, original
-    for variant, request in REQUESTS.items():
+    requests = _requests(options.ratio)
+    for variant in (each for each in VARIANTS if each in options.variants):
+        if variant == ORIGINAL:
+            yield variant, original
+            continue
         path = folder / f"{variant}.onnx"
-        pipeline.export(original, onnx_file=path, request=request)
+        pipeline.export(original, onnx_file=path, request=requests[variant])
         yield variant, path
+
+
+def _requests(ratio: float) -> dict[str, MergeRequest]:
+    tucker = Ratio(ratio, multiple=RANK_MULTIPLE)
+    ranks = {MERGED: None, TUCKER: tucker, SVD: replace(tucker, matrices=True)}
+    return {variant: MergeRequest(retraining=True, ranks=each) for variant, each in ranks.items()}
 
 
 def without_softmax(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -252,9 +266,8 @@ def _difference(outputs: list[np.ndarray], reference: list[np.ndarray]) -> float
     )
 
 
-def _measured_on(trials: int) -> dict[str, Any]:
+def _measured_on() -> dict[str, Any]:
     return {
-        "trials": trials,
         "measured_on": targets.find("host").measured_on(),
         "peers_need": INSTALL,
     }
