@@ -1,9 +1,9 @@
 """The paper's table: accuracy and training after each merge step, by our recipe and by the paper's.
 
 GoogLeNet on Fashion-MNIST (`examples/fashion_googlenet.onnx`) is merged in the paper's nine steps and
-retrained after each, by both recipes and with several seeds, then decomposed (Tucker, the tenth). AlexNet,
-ResNet and a pitch tracker follow by our recipe. At the end, when nothing else runs, the original and the
-fully merged GoogLeNet are tuned and timed.
+retrained after each, by both recipes and with several seeds, then decomposed (the tenth, in several ways).
+AlexNet, ResNet and a pitch tracker follow by our recipe. At the end, when nothing else runs, the original
+and the fully merged GoogLeNet are tuned and timed.
 
     python benchmarks/accuracy_table.py --work DIR [--seeds 3] [--recipes fitted,paper] [--networks ...]
 

@@ -3,11 +3,11 @@
     conv KHxKW (I -> O)    becomes    1x1 (I -> R_in)  ->  KHxKW (R_in -> R_out)  ->  1x1 (R_out -> O)
     1x1, dense (I -> O)    becomes    1x1, dense (I -> R)  ->  1x1, dense (R -> O)
 
-The one in the middle, or the first of two, keeps the name, the strides, the padding and the dilation; the
-others are named `<name>.in` and `<name>.out`, and either is left away where its rank equals the channels.
-Bias and activations stay behind. `tucker` has the algebra, `ranks` the ways to choose the ranks; for a matrix
-both are those of singular values. The weights approximate the old ones, so all these layers need training.
-1x1 convolutions and dense layers are decomposed where the choice of ranks says so.
+The one in the middle keeps the name, the strides, the padding and the dilation; the others are named
+`<name>.in` and `<name>.out`, and either is left away where its rank equals the channels; for a matrix, one
+always is. Bias and activations stay behind. `tucker` has the algebra, `ranks` the ways to choose the ranks;
+those of a matrix count singular values. The weights approximate the old ones, so all these layers need
+training. 1x1 convolutions and dense layers are decomposed where the choice of ranks says so.
 """
 
 from __future__ import annotations

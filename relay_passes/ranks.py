@@ -81,10 +81,19 @@ class Found:
         For 1x1 convolutions and dense layers too.
     multiple : int
         Ranks are multiples of this, such as the lanes of a vector, where the channels allow it.
+
+    Raises
+    ------
+    WrongRanks
+        If the multiple is less than 1.
     """
 
     matrices: bool = field(default=False, kw_only=True)
     multiple: int = field(default=1, kw_only=True)
+
+    def __post_init__(self):
+        if self.multiple < 1:
+            raise WrongRanks(f"ranks can't be multiples of {self.multiple}: give 1 or more")
 
     def _filled(self, kernel: Kernel, ranks: Ranks) -> Ranks:
         """The multiples from these ranks on, or the channels."""
@@ -115,12 +124,13 @@ class Energy(Found):
     Raises
     ------
     WrongRanks
-        If the share is not between 0 and 1.
+        If the share is not between 0 and 1, or the multiple less than 1.
     """
 
     share: float
 
     def __post_init__(self):
+        super().__post_init__()
         _check_share("energy", self.share)
 
     def choose(self, kernel: Kernel) -> Ranks | Refused:
@@ -139,12 +149,13 @@ class Ratio(Found):
     Raises
     ------
     WrongRanks
-        If the share is not between 0 and 1.
+        If the share is not between 0 and 1, or the multiple less than 1.
     """
 
     share: float
 
     def __post_init__(self):
+        super().__post_init__()
         _check_share("ratio", self.share)
 
     def choose(self, kernel: Kernel) -> Ranks | Refused:

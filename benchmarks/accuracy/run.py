@@ -1,6 +1,6 @@
 """One run: merge and retrain a network by one recipe with one seed, and test what came of it.
 
-All merges are made and retrained first; then, where that is wanted, the result is decomposed (Tucker) alone.
+All merges are made and retrained first; then, where that is wanted, the result is decomposed in several ways.
 The test samples decide nothing; onnxruntime computes them from the files that a user would get.
 """
 
@@ -25,9 +25,13 @@ from pipeline.record import Record
 from pipeline.retraining import Retraining, TrainingProgress
 from relay_passes import Ratio
 
-TUCKER = MergeRequest(retraining=True, only=("tucker",), ranks=Ratio(0.5))
-"""Half of each layer's multiply-adds."""
-TUCKER_EPOCHS = 2.0
+DECOMPOSITIONS = {
+    "tucker": Ratio(0.5),
+    "tucker_svd": Ratio(0.5, matrices=True),
+    "tucker_svd_third": Ratio(0.33, matrices=True),
+}
+"""What share of a layer's multiply-adds is left, and whether of 1x1 and dense layers too."""
+DECOMPOSED_EPOCHS = 2.0
 SHOWN_EVERY = 100
 """Batches."""
 
@@ -45,6 +49,13 @@ class Run(Record):
         return f"{self.network}_{self.settings.recipe}_{self.settings.seed}"
 
 
+class Decomposed(Record):
+    """The merged network decomposed and retrained; `tested` is its metric on the test samples."""
+
+    record: Retraining
+    tested: FiniteFloat
+
+
 class Outcome(Record):
     """What a run came to.
 
@@ -53,9 +64,9 @@ class Outcome(Record):
     run : Run
     merged : Retraining
         With all merges.
-    tucker : Retraining or None
-        From there on.
-    original, tested, tucker_tested : float
+    decomposed : dict of str to Decomposed
+        From there on, by the names of `DECOMPOSITIONS`.
+    original, tested : float
         The metric of the networks on the test samples.
     samples : int
         How many test samples there are.
@@ -63,10 +74,9 @@ class Outcome(Record):
 
     run: Run
     merged: Retraining
-    tucker: Retraining | None
+    decomposed: dict[str, Decomposed]
     original: FiniteFloat
     tested: FiniteFloat
-    tucker_tested: FiniteFloat | None
     samples: int
 
     @property
@@ -120,20 +130,21 @@ def carry_out(run: Run, folder: Path) -> Outcome:
     settings = run.settings.model_copy(update={"mirror": subject.mirror})
     grouped = settings.model_copy(update={"groups": subject.groups})
     merged = retrain(original, out=merged_in(run, folder), settings=grouped, **common)
-    tucker = None
-    if run.decomposed:
-        place = folder / run.label / "tucker"
-        brief = settings.model_copy(update={"epochs": TUCKER_EPOCHS, "finish_epochs": 0.0})
-        tucker = retrain(merged.network, out=place, settings=brief, request=TUCKER, **common)
     samples = opened_test(original, parts)
     test = partial(tested, samples=samples, metric=find_metric(subject.metric))
+    brief = settings.model_copy(update={"epochs": DECOMPOSED_EPOCHS, "finish_epochs": 0.0})
+    decomposed = {}
+    for name, ranks in DECOMPOSITIONS.items() if run.decomposed else ():
+        request = MergeRequest(retraining=True, only=("tucker",), ranks=ranks)
+        place = folder / run.label / name
+        done = retrain(merged.network, out=place, settings=brief, request=request, **common)
+        decomposed[name] = Decomposed(record=done.record, tested=test(done.network))
     return Outcome(
         run=run,
         merged=merged.record,
-        tucker=tucker and tucker.record,
+        decomposed=decomposed,
         original=test(original),
         tested=test(merged.network),
-        tucker_tested=tucker and test(tucker.network),
         samples=len(samples.source),
     )
 

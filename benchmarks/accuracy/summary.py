@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from accuracy.run import Outcome
+from accuracy.run import DECOMPOSITIONS, Outcome
 from pipeline.retraining import Retraining
 
 OURS, PAPER = "fitted", "paper"
@@ -27,7 +27,9 @@ FIGURES = {
     "speedup": "original / fully merged, both tuned with as many trials and timed alternately",
     "accuracy": "test accuracy of the original and of the fully merged network, mean over seeds",
     "rows": "validation accuracy after each step, and its batches, mean over seeds; kept: with every seed",
-    "tucker": "the fully merged network decomposed and retrained: test accuracy, drop from the original",
+    "tucker, tucker_svd, tucker_svd_third": "the fully merged network decomposed and retrained, to a half or "
+    "a third of each layer's multiply-adds, with svd of 1x1 and dense layers too: test accuracy, drop from "
+    "the original",
     "networks": "the others; recipe fitted, one seed: test accuracy before and after",
 }
 
@@ -52,7 +54,10 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         },
         "iterations": _by_recipe(runs, lambda each: each.iterations),
         "rows": rows(runs),
-        "tucker": {recipe: _tucker(found) for recipe, found in runs.items()},
+        **{
+            name: {recipe: _decomposed(found, name) for recipe, found in runs.items()}
+            for name in DECOMPOSITIONS
+        },
         "seeds": [_seed(each) for each in table],
         "networks": {each.run.network: _network(each) for each in outcomes if each.run.network != MAIN},
     }
@@ -102,29 +107,33 @@ def _ratios(ours: Sequence[Outcome], paper: Sequence[Outcome]) -> list[float]:
     return [] if any(mine is None for mine, _ in counts) else [mine / other for mine, other in counts]
 
 
-def _tucker(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    found = [each for each in outcomes if each.tucker is not None]
+def _decomposed(outcomes: Sequence[Outcome], name: str) -> dict[str, Any]:
+    found = [(each.original, each.decomposed[name]) for each in outcomes if name in each.decomposed]
     return {
-        "accuracy": _mean(each.tucker_tested for each in found),
-        "drop_points": _mean(each.original - each.tucker_tested for each in found),
-        "iterations": _mean(sum(step.iterations for step in each.tucker.steps) for each in found),
-        "validation": _mean(each.tucker.accuracy for each in found),
+        "accuracy": _mean(each.tested for _, each in found),
+        "drop_points": _mean(original - each.tested for original, each in found),
+        "iterations": _mean(sum(step.iterations for step in each.record.steps) for _, each in found),
+        "validation": _mean(each.record.accuracy for _, each in found),
     }
 
 
 def _seed(outcome: Outcome) -> dict[str, Any]:
-    merged, tucker = outcome.merged, outcome.tucker
+    merged, decomposed = outcome.merged, outcome.decomposed
     return {
         "recipe": _recipe(outcome),
         "seed": outcome.run.settings.seed,
         "recovered": outcome.recovered,
         "iterations": outcome.iterations,
         "seconds": round(sum(step.seconds for step in merged.steps)),
-        "test": {"original": outcome.original, "merged": outcome.tested, "tucker": outcome.tucker_tested},
+        "test": {
+            "original": outcome.original,
+            "merged": outcome.tested,
+            **{name: each.tested for name, each in decomposed.items()},
+        },
         "validation": {
             "original": merged.original,
             "merged": merged.accuracy,
-            "tucker": None if tucker is None else tucker.accuracy,
+            **{name: each.record.accuracy for name, each in decomposed.items()},
         },
     }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from accuracy import children
-from accuracy.run import Outcome, Run
+from accuracy.run import DECOMPOSITIONS, Decomposed, Outcome, Run
 from accuracy.subjects import TRAINED_GOOGLENET
 from accuracy.summary import FIGURES, rows, summary
 
@@ -61,9 +61,8 @@ def outcome(recipe: str, seed: int, *steps: StepResult, tested: float, network: 
     )
     tucker = merged.model_copy(update={"steps": (step("tucker", 88, 7),), "accuracy": 88.0})
     run = Run(network=network, settings=settings, decomposed=True)
-    return Outcome(
-        run=run, merged=merged, tucker=tucker, original=89, tested=tested, tucker_tested=87, samples=5
-    )
+    decomposed = dict.fromkeys(DECOMPOSITIONS, Decomposed(record=tucker, tested=87))
+    return Outcome(run=run, merged=merged, decomposed=decomposed, original=89, tested=tested, samples=5)
 
 
 OUTCOMES = (
@@ -90,10 +89,11 @@ def test_the_program_on_a_few_samples(tmp_path):
     assert printed["drop_points"] == pytest.approx(seed["test"]["original"] - seed["test"]["merged"])
     assert printed["iterations"]["fitted"] == sum(row["iterations"]["fitted"] for row in printed["rows"][1:])
     assert (printed["steps_ratio"], printed["paper_recovered"], printed["speedup"]) == (None, None, None)
-    assert printed["tucker"]["fitted"]["iterations"] >= 0
+    assert all(printed[name]["fitted"]["iterations"] >= 0 for name in DECOMPOSITIONS)
     assert printed["measured_on"]["machine"]
     assert printed["measured_on"]["data"]["googlenet"] == {"training": 64, "validation": 64, "test": 64}
-    assert (work / "64/googlenet_fitted_0/tucker/network.onnx").exists()
+    for name in DECOMPOSITIONS:
+        assert (work / f"64/googlenet_fitted_0/{name}/network.onnx").exists()
 
 
 def test_figures_are_means_over_the_seeds():
@@ -104,7 +104,8 @@ def test_figures_are_means_over_the_seeds():
     assert (found["ours_recovered"], found["paper_recovered"]) == (True, False)
     assert found["accuracy"] == pytest.approx({"original": 89, "fitted": 88.8, "paper": 80.5})
     assert found["iterations"] == {"fitted": 70, "paper": 300}
-    assert found["tucker"]["paper"] == {"accuracy": 87, "drop_points": 2, "iterations": 7, "validation": 88}
+    for name in DECOMPOSITIONS:
+        assert found[name]["paper"] == {"accuracy": 87, "drop_points": 2, "iterations": 7, "validation": 88}
     assert found["networks"].keys() == {"alexnet"}
     assert found["networks"]["alexnet"]["drop_points"] == pytest.approx(0.1)
     assert len(found["seeds"]) == 4

@@ -195,6 +195,67 @@ def test_layers_that_are_no_candidates(from_torch, layer):
     assert (found.merges, found.refusals) == ((), ())
 
 
+MATRICES = {
+    "1x1": (lambda: nn.Conv2d(24, 32, 1), (2, 24, 7, 6), ["c", "c.out"]),
+    "1x1 with a stride": (lambda: nn.Conv2d(24, 32, 1, 2, bias=False), (1, 24, 7, 6), ["c", "c.out"]),
+    "1x1 padded": (lambda: nn.Conv2d(24, 32, 1, padding=1), (1, 24, 7, 6), ["c.in", "c"]),
+    "dense": (lambda: nn.Linear(24, 32), (3, 24), ["c", "c.out"]),
+    "dense to less": (lambda: nn.Linear(40, 12, bias=False), (1, 40), ["c", "c.out"]),
+}
+
+
+def _matrix(rank, build):
+    """A layer whose weights have this rank."""
+    layer = build()
+    outputs, inputs = layer.weight.shape[:2]
+    weight = torch.randn(outputs, rank) @ torch.randn(rank, inputs) / np.sqrt(rank * inputs)
+    layer.weight.data = weight.reshape(layer.weight.shape)
+    return layer
+
+
+@pytest.mark.parametrize(("build", "shape", "made"), MATRICES.values(), ids=MATRICES.keys())
+def test_a_matrix_of_low_rank_becomes_two(from_torch, names, build, shape, made):
+    case = from_torch(Net(_matrix(4, build)), torch.randn(shape))
+    for ranks in (Vbmf(matrices=True), Energy(0.9999, matrices=True), Ratio(0.9, matrices=True)):
+        module = _decomposed(case, ranks)
+        assert names(module)[:2] == reborn_layers(module) == made
+        assert case.difference(module) < 1e-5
+        assert cost(module).macs < cost(case.module).macs
+        assert find_tucker(Graph(module), ranks).merges == ()
+        assert find_tucker(Graph(module), Ratio(0.2, matrices=True)).merges == ()
+
+
+def test_a_matrix_is_as_near_as_its_singular_values_allow(from_torch):
+    layer = nn.Linear(24, 32, bias=False)
+    case = from_torch(Net(layer, nn.Identity()), torch.eye(24))
+    module = _decomposed(case, Fixed({"c": (24, 5)}))
+    made = evaluate(module, case.inputs)[0]
+    left, values, right = np.linalg.svd(layer.weight.detach().numpy().T)
+    np.testing.assert_allclose(made, (left[:, :5] * values[:5]) @ right[:5], atol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [(24, 5), (5, 32), (5, 7)], ids=str)
+def test_ranks_of_a_matrix_by_name(from_torch, rank):
+    for build, shape, _ in (MATRICES["1x1"], MATRICES["dense"]):
+        case = from_torch(Net(_matrix(5, build)), torch.randn(shape))
+        assert case.difference(_decomposed(case, Fixed({"c": rank}))) < 1e-5
+
+
+def test_matrices_that_are_no_candidates(from_torch):
+    for layer, shape in (
+        (nn.Conv2d(16, 16, 1, groups=16), (1, 16, 9, 9)),
+        (nn.Conv2d(16, 4, 1), (1, 16, 9, 9)),
+        (nn.Linear(16, 7), (1, 16)),
+        (nn.Linear(16, 32), (1, 5, 16)),
+    ):
+        case = from_torch(Net(layer), torch.randn(shape))
+        found = find_tucker(Graph(case.module), Ratio(0.5, matrices=True))
+        assert (found.merges, found.refusals) == ((), ())
+    case = from_torch(Net(nn.Conv2d(16, 32, 1, groups=2)), torch.randn(1, 16, 9, 9))
+    (refused,) = find_tucker(Graph(case.module), Ratio(0.5, matrices=True)).refusals
+    assert refused.reason is Reason.GROUPED
+
+
 def test_ranks_by_name_touch_no_other_layer(from_torch, names):
     net = nn.Sequential(nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3))
     case = from_torch(net, torch.randn(1, 16, 9, 9))
@@ -254,6 +315,9 @@ def test_a_block_of_googlenet_takes_its_share(from_torch):
     assert cost(module).macs < cost(case.module).macs
 
 
+SHARES = [(Energy, 0.6), (Energy, 0.95), (Ratio, 0.2), (Ratio, 0.7)]
+
+
 @st.composite
 def _layers(draw):
     torch.manual_seed(draw(st.integers(0, 1000)))
@@ -271,7 +335,9 @@ def _layers(draw):
     is_low = draw(st.booleans())
     if is_low:
         _low_rank(layer, draw(st.integers(1, inputs)), draw(st.integers(1, outputs)), 0.01)
-    return layer, draw(st.sampled_from([Vbmf(), Energy(0.6), Energy(0.95), Ratio(0.2), Ratio(0.7)]))
+    common = {"matrices": draw(st.booleans()), "multiple": draw(st.sampled_from([1, 8]))}
+    choices = [Vbmf(**common), *(choice(share, **common) for choice, share in SHARES)]
+    return layer, draw(st.sampled_from(choices))
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, phases=[Phase.generate])

@@ -87,19 +87,43 @@ def test_energy_of_a_kernel_of_zeros():
     st.floats(0.01, 0.99),
     st.integers(1, 600),
     st.integers(8, 600),
-    st.sampled_from([2, 9, 25]),
+    st.sampled_from([1, 2, 9, 25]),
     st.integers(1, 9),
+    st.sampled_from([1, 8, 16]),
 )
-def test_ratio_leaves_its_share_or_less(share, inputs, outputs, taps, stride):
+def test_ratio_leaves_its_share_or_less(share, inputs, outputs, taps, stride, multiple):
     kernel = _shaped(inputs, outputs, taps, before=50 * stride, behind=50)
-    ranks = Ratio(share).choose(kernel)
+    ranks = Ratio(share, multiple=multiple).choose(kernel)
     assert all(1 <= rank <= channels for rank, channels in zip(ranks, kernel.channels, strict=True))
     assert kernel.macs(ranks) <= share * kernel.macs(kernel.channels) or 1 in ranks
+    for rank, channels in zip(ranks, kernel.channels, strict=True):
+        assert rank % multiple == 0 or rank < multiple or rank == channels
 
 
 def test_ratio_comes_near_its_share():
     for kernel in (_shaped(256, 384), _shaped(3, 64, 49, before=400), _shaped(512, 512, before=400)):
         assert 0.9 < kernel.macs(Ratio(0.5).choose(kernel)) / kernel.macs(kernel.channels) / 0.5 <= 1
+
+
+def test_a_matrix_has_one_rank():
+    assert Ratio(0.5).choose(_shaped(256, 512, 1)) == (256, 85)
+    assert Ratio(0.5).choose(_shaped(256, 512, 1, before=400)) == (256, 85)
+    assert Ratio(0.5, multiple=16).choose(_shaped(256, 512, 1)) == (256, 80)
+    weight = _low_rank(64, 48, 5, 5, 1e-3)[:, :, :1, :1]
+    assert Vbmf().choose(_kernel(weight)) == Energy(0.999).choose(_kernel(weight)) == (48, 5)
+
+
+def test_multiples_are_filled_up_and_not_beyond_the_channels():
+    weight = _low_rank(64, 24, 9, 17, 1e-3)
+    assert Vbmf().choose(_kernel(weight)) == (17, 9)
+    assert Vbmf(multiple=8).choose(_kernel(weight)) == (24, 16)
+    assert Energy(0.9999, multiple=16).choose(_kernel(weight)) == (24, 16)
+
+
+@pytest.mark.parametrize("multiple", [0, -8])
+def test_multiples_without_meaning(multiple):
+    with pytest.raises(WrongRanks, match=f"ranks can't be multiples of {multiple}: give 1 or more"):
+        Ratio(0.5, multiple=multiple)
 
 
 def test_fixed_ranks_are_taken_as_they_are():

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.cli.main import run
 
+GOOGLENET = Path(__file__).parents[3] / "examples/fashion_googlenet.onnx"
 COMMAND = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 
 
@@ -110,6 +111,19 @@ def test_inspect_with_a_choice_of_merges(
     assert "With Tucker:" in out
 
 
+def test_inspect_shows_matrices_decomposed_where_they_are_wanted(capsys: pytest.CaptureFixture[str]):
+    def ranks(*options: str) -> dict[str, tuple[int, int]]:
+        assert run(["inspect", str(GOOGLENET), "--json", *options]) == 0
+        found = json.loads(capsys.readouterr().out)["plan"]["candidates"]
+        return {each["name"]: tuple(each["ranks"]) for each in found if each["ranks"]}
+
+    larger, all_layers = ranks("--ratio", "0.5"), ranks("--ratio", "0.5", "--svd", "--rank-multiple", "4")
+    assert "conv2" in larger
+    assert "conv2_reduce" not in larger
+    assert larger.keys() < all_layers.keys()
+    assert all(rank % 4 == 0 or rank < 4 for rank in all_layers["conv2_reduce"])
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -118,6 +132,9 @@ def test_inspect_with_a_choice_of_merges(
         (["--profile", "none.json"], "cannot read profile none.json"),
         (["--ratio", "2"], "ratio 2 is out of range"),
         (["--ratio", "0.5", "--energy", "0.5"], "give one of them"),
+        (["--svd"], "give --tucker, --energy or --ratio with them"),
+        (["--rank-multiple", "8"], "give --tucker, --energy or --ratio with them"),
+        (["--ratio", "0.5", "--rank-multiple", "0"], "--rank-multiple"),
     ],
 )
 def test_wrong_choices_of_merges_are_one_line(small_onnx: Path, capsys, options: list[str], says: str):
