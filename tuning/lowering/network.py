@@ -25,8 +25,9 @@ from tuning.lowering.packed import (
     groups,
     normalization,
     pooling,
+    splitting,
 )
-from tuning.lowering.packed.layout import pack, unpack
+from tuning.lowering.packed.layout import blocks_for, pack, unpack
 from tuning.searching.processor import Processor, processor_of
 
 _CHANNELS = 1
@@ -111,7 +112,7 @@ class _Lowering(relax.PyExprMutator):
     def visit_var_binding_(self, binding: relax.VarBinding) -> None:
         """Write a layer on packed tensors if it can be, else as it is."""
         var = binding.var
-        tensor = self._lowered(binding.value) if isinstance(binding.value, relax.Call) else None
+        tensor = self._lowered(binding.value)
         if tensor is None:
             super().visit_var_binding_(binding)
         elif isinstance(var, relax.DataflowVar):
@@ -131,8 +132,13 @@ class _Lowering(relax.PyExprMutator):
             tensor.plain = self.builder_.emit(unpack(self.builder_, tensor.packed, tensor.channels), var.name)
         return tensor.plain
 
-    def _lowered(self, call: relax.Call) -> _Tensor | None:
-        """Return what a call computes, packed; None if it is to stay as it is."""
+    def _lowered(self, value: Expr) -> _Tensor | None:
+        """Return what a binding computes, packed; None if it is to stay as it is."""
+        if isinstance(value, relax.TupleGetItem):
+            return self._part(value)
+        return self._called(value) if isinstance(value, relax.Call) else None
+
+    def _called(self, call: relax.Call) -> _Tensor | None:
         if convolution.fits(call):
             call = cropping.uncropped(call, self._values)
             return self._convolved(call, self._blocks(call.args[0]))
@@ -196,6 +202,17 @@ class _Lowering(relax.PyExprMutator):
         ):
             return None
         return self._tensor(call, relax.op.concat([each.packed for each in parts], axis=_CHANNELS), block)
+
+    def _part(self, item: relax.TupleGetItem) -> _Tensor | None:
+        """Return a part of a packed tensor that is split between blocks."""
+        call = self._values.get(item.tuple_value)
+        if not splitting.fits(call) or not self._is_packed(call.args[0]):
+            return None
+        data, (first, last) = self._tensors[call.args[0]], splitting.bounds(call, item.index)
+        if first % data.block or (last % data.block and last < data.channels):
+            return None
+        packed = splitting.blocks(data.packed, first // data.block, blocks_for(last, data.block))
+        return _Tensor(last - first, packed, data.block)
 
     def _tensor(self, call: relax.Call, packed: Expr, block: int | None = None) -> _Tensor:
         return _Tensor(int(call.ty.shape[_CHANNELS]), packed, block or self._block(call))

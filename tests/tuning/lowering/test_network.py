@@ -104,6 +104,26 @@ def excited(net: Writer) -> None:
     net.emit(relax.op.multiply(data, net.emit(relax.op.sigmoid(net.y))))
 
 
+def split(net: Writer) -> None:
+    """The parts of a convolution around another one, as merged branches have them."""
+    channels, data = 48, net.y
+    net.conv(32, 1)
+    between, net.y = net.y, data
+    net.conv(channels, 1)
+    parts = net.emit(relax.op.split(net.y, [32], axis=1))
+    first, last = net.emit(parts[0]), net.emit(parts[1])
+    net.emit(relax.op.concat([first, between, last], axis=1))
+    net.conv(9, 1)
+
+
+def split_in_a_block(net: Writer) -> None:
+    """Between channels that lie in one block."""
+    net.conv(40, 1)
+    parts = net.emit(relax.op.split(net.y, [9, 30], axis=1))
+    net.emit(relax.op.concat([net.emit(parts[at]) for at in (2, 0, 1)], axis=1))
+    net.conv(9, 1)
+
+
 def reciprocal(net: Writer) -> None:
     """Division by what is zero behind the last channel, and a convolution after it."""
     net.emit(relax.op.divide(relax.const(1.0), net.emit(relax.op.add(relax.op.abs(net.y), relax.const(0.5)))))
@@ -144,6 +164,8 @@ PARTS = (
     residual,
     scaled,
     excited,
+    split,
+    split_in_a_block,
     reciprocal,
     pooled,
     depthwise,
@@ -190,6 +212,7 @@ def names(module: IRModule) -> Counter:
         (excited, 1),
         (pooled, 1),
         (depthwise, 1),
+        (split, 1),
         (uneven_branches, 2),
     ],
 )

@@ -4,7 +4,7 @@ import numpy as np
 from tvm import relax
 from tvm.ir import Expr
 
-from tuning.lowering.packed import convolution
+from tuning.lowering.packed import convolution, splitting
 
 _CHANNELS = 1
 
@@ -32,7 +32,7 @@ def parts(call: relax.Call) -> list[relax.Call]:
 def sliced(data: Expr, part: int, parts: int) -> Expr:
     """Return the blocks of a packed image, (batch, blocks, height, width, block), that a group reads."""
     count = int(data.ty.shape[_CHANNELS]) // parts
-    return relax.op.strided_slice(data, [_CHANNELS], [part * count], [(part + 1) * count])
+    return splitting.blocks(data, part * count, (part + 1) * count)
 
 
 def _part(call: relax.Call, weight: np.ndarray) -> relax.Call:
