@@ -26,7 +26,7 @@ from relay_passes.tucker import IN, OUT, Ranks
 from relay_passes.vbmf import rank_under_noise
 
 FEWEST_CHANNELS = 8
-"""Fewer channels are left alone, such as the three of a picture."""
+"""Fewer are left alone, such as the three of a picture, and a matrix is not left with fewer by a share."""
 
 
 class WrongRanks(ValueError):
@@ -159,9 +159,12 @@ class Ratio(Found):
         _check_share("ratio", self.share)
 
     def choose(self, kernel: Kernel) -> Ranks | Refused:
-        """The ranks for a kernel: at least 1, even if that takes more than the share."""
+        """The ranks for a kernel, from 1 on even if that takes more than the share; of a matrix from 8 on."""
+        wanted = self._in_proportion(kernel)
+        if kernel.taps == 1 and wanted[0] < FEWEST_CHANNELS:
+            return Reason.NO_RANK, f"rank {int(wanted[0])} is too low: {FEWEST_CHANNELS} are the fewest"
         most = self.share * kernel.macs(kernel.channels)
-        near = map(self._near, self._in_proportion(kernel), kernel.channels)
+        near = map(self._near, wanted, kernel.channels)
         options = [kernel.cheapest(ranks) for ranks in itertools.product(*near)]
         fitting = [ranks for ranks in options if kernel.macs(ranks) <= most]
         return max(fitting, key=kernel.macs) if fitting else options[0]

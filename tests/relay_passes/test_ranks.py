@@ -94,6 +94,10 @@ def test_energy_of_a_kernel_of_zeros():
 def test_ratio_leaves_its_share_or_less(share, inputs, outputs, taps, stride, multiple):
     kernel = _shaped(inputs, outputs, taps, before=50 * stride, behind=50)
     ranks = Ratio(share, multiple=multiple).choose(kernel)
+    if ranks[0] is Reason.NO_RANK:
+        assert taps == 1
+        assert kernel.macs((inputs, 8)) > share * kernel.macs(kernel.channels)
+        return
     assert all(1 <= rank <= channels for rank, channels in zip(ranks, kernel.channels, strict=True))
     assert kernel.macs(ranks) <= share * kernel.macs(kernel.channels) or 1 in ranks
     for rank, channels in zip(ranks, kernel.channels, strict=True):
@@ -109,6 +113,7 @@ def test_a_matrix_has_one_rank():
     assert Ratio(0.5).choose(_shaped(256, 512, 1)) == (256, 85)
     assert Ratio(0.5).choose(_shaped(256, 512, 1, before=400)) == (256, 85)
     assert Ratio(0.5, multiple=16).choose(_shaped(256, 512, 1)) == (256, 80)
+    assert Ratio(0.5).choose(_shaped(256, 10, 1)) == (Reason.NO_RANK, "rank 4 is too low: 8 are the fewest")
     weight = _low_rank(64, 48, 5, 5, 1e-3)[:, :, :1, :1]
     assert Vbmf().choose(_kernel(weight)) == Energy(0.999).choose(_kernel(weight)) == (48, 5)
 
