@@ -96,7 +96,8 @@ def test_every_option_arrives(calls: SimpleNamespace):
         "--validation v --recipe paper --max-drop 1 --epochs 0.5 --batch-size 8 --learning-rate 0.01 "
         "--group 4b,4c*,4d --group 5a,5b --evaluate-every 7 --seed 3 --metric tones:near --loss tones:loss "
         "--preprocessing unit --classes c.txt --threads 1 --checkpoint-minutes 2 --tensorboard logs "
-        "--finish-epochs 1.5 --keep-all --mirror --skip fold --energy 0.9 --input-shape image:1x3x8x8"
+        "--finish-epochs 1.5 --keep-all --mirror --skip fold --energy 0.9 --svd --rank-multiple 4 "
+        "--input-shape image:1x3x8x8"
     )
     assert run(["retrain", str(calls.model), "--data", "d", *options.split()]) == 0
     given = calls.given
@@ -116,7 +117,8 @@ def test_every_option_arrives(calls: SimpleNamespace):
     assert (given["metric"], given["loss"], given["preprocessing"]) == ("tones:near", "tones:loss", "unit")
     assert (given["classes"], given["tensorboard"]) == (Path("c.txt"), Path("logs"))
     assert (given["validation"], given["threads"], given["checkpoint_minutes"]) == ("v", 1, 2.0)
-    assert (given["request"].skip, given["request"].ranks) == (("fold",), Energy(0.9))
+    assert given["request"].skip == ("fold",)
+    assert given["request"].ranks == Energy(0.9, matrices=True, multiple=4)
     assert given["input_shapes"] == {"image": (1, 3, 8, 8)}
 
 

@@ -43,11 +43,12 @@ _MOST_VECTORS = 64
 
 @dataclass(frozen=True)
 class _Sizes:
-    """Of a function: points and outputs of a tile along an axis, tiles that are written and that may be
-    computed, channels, and elements of vectors."""
+    """Of a function: points and outputs of a tile along an axis, images, tiles that are written and that may
+    be computed, channels, and elements of vectors."""
 
     points: int
     side: int
+    images: int
     tiles: int
     room: int
     inputs: int
@@ -59,6 +60,11 @@ class _Sizes:
     def mostly_image(self) -> bool:
         """Whether the transformed inputs are more than the weights."""
         return self.tiles >= self.outputs
+
+    def nests(self, strip: int) -> bool:
+        """Whether strips are parts of images or whole ones: only then TVM sees how many tiles each has."""
+        of_an_image = self.tiles // self.images
+        return self.images == 1 or strip >= self.tiles or 0 in (of_an_image % strip, strip % of_an_image)
 
     @property
     def terms(self) -> int:
@@ -131,7 +137,7 @@ def _sizes(module: IRModule) -> _Sizes:
     batch, _, rows, columns, lanes = blocks[IMAGE]
     side = blocks[OUTPUT][1]
     tiles = batch * _rounded(rows, side) * _rounded(columns, side)
-    return _Sizes(points, side, tiles, room, inputs, outputs, blocks[PIXELS][-1], lanes)
+    return _Sizes(points, side, batch, tiles, room, inputs, outputs, blocks[PIXELS][-1], lanes)
 
 
 def _choices(sizes: _Sizes, processor: Processor) -> list[_Choice]:
@@ -166,7 +172,9 @@ def _strip(sizes: _Sizes, block: _Block, cores: int) -> int:
     most = max(_STRIP_BYTES // (sizes.points**2 * _BYTES), sizes.outputs * sizes.inputs) // sizes.inputs
     wished = _rounded(sizes.tiles, most * cores) * cores
     strips = (_rounded(sizes.tiles, count * block.tiles) * block.tiles for count in range(wished, 0, -1))
-    return next(each for each in strips if _rounded(sizes.tiles, each) * each <= sizes.room)
+    return next(
+        each for each in strips if sizes.nests(each) and _rounded(sizes.tiles, each) * each <= sizes.room
+    )
 
 
 def _rounded(number: int, divisor: int) -> int:

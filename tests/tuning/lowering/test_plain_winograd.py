@@ -88,6 +88,18 @@ def test_they_compute_what_torch_does(
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=2e-4)
 
 
+@pytest.mark.parametrize("processor", [SMALL, ALONE, LARGE], ids=str)
+@pytest.mark.parametrize(("height", "width"), [(6, 6), (11, 13), (14, 9), (37, 29)])
+@pytest.mark.parametrize("batch", [2, 3])
+def test_strips_nest_in_images(
+    layer, host: targets.TargetInfo, processor: Processor, height: int, width: int, batch: int
+) -> None:
+    """Else TVM cannot tell how many tiles a strip has, and no schedule can be written."""
+    sizes = {"kernel": 5, "padding": (1, 1, 2, 2), "height": height, "width": width, "batch": batch}
+    function = task(layer(inputs=16, outputs=40, **sizes), host.target(), (8, processor.lanes))
+    assert len(plain_winograd_schedules(function, processor, 9)) == (4 if processor.cores > 1 else 2)
+
+
 @pytest.mark.parametrize("sizes", [{}, {"outputs": 48, "height": 28, "width": 28, "kernel": 5}], ids=str)
 def test_code_for_a_phone_multiplies_vectors_only(layer, sizes: dict) -> None:
     first = candidates(task(layer(**sizes), PHONE, (4, 4)), PHONE)[0]
