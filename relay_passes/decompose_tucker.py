@@ -117,13 +117,17 @@ class TuckerFinder:
 
 def _is_made(graph: Graph, var: relax.Var) -> bool:
     """Whether a decomposition made it: one of its layers is before or behind it."""
-    layers = (KernelLayer.at(graph, each) for each in (graph.value[var].args[0], *graph.users[var]))
-    before, *behind = ("" if layer is None else layer.name for layer in layers)
-    pairs = ((before, var.name), *((var.name, name) for name in behind))
-    return any(
-        name and user and (name.startswith(f"{user}.in") or user.startswith(f"{name}.out"))
-        for name, user in pairs
-    )
+    layer, before = KernelLayer.at(graph, var), KernelLayer.at(graph, graph.value[var].args[0])
+    behind = (KernelLayer.at(graph, user) for user in graph.users[var])
+    return _belong(before, layer) or any(_belong(layer, each) for each in behind)
+
+
+def _belong(before: KernelLayer | None, behind: KernelLayer | None) -> bool:
+    """Whether one of two layers is what a decomposition put before or behind the other."""
+    if before is None or behind is None:
+        return False
+    is_into = before.is_matrix and before.name.startswith(f"{behind.name}.in")
+    return is_into or (behind.is_matrix and behind.name.startswith(f"{before.name}.out"))
 
 
 def _merge(layer: KernelLayer, ranks: Ranks) -> Merge:

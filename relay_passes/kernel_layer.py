@@ -44,6 +44,11 @@ class KernelLayer:
         return weight.T[:, :, None, None] if self._is_dense else weight
 
     @property
+    def is_matrix(self) -> bool:
+        """Whether the kernel has one tap."""
+        return max(self.kernel.shape[2:]) == 1
+
+    @property
     def groups(self) -> int:
         """The groups that inputs and outputs fall into."""
         return 1 if self._is_dense else int(self.layer.call.attrs.groups)

@@ -172,9 +172,9 @@ class Ratio(Found):
     def _in_proportion(self, kernel: Kernel) -> tuple[float, float]:
         """Ranks that take the share: the part of the channels is the root of a quadratic equation."""
         (inputs, outputs), (before, behind) = kernel.channels, kernel.places
-        whole = inputs * outputs * kernel.taps * behind
         if kernel.taps == 1:
             return (self.share * inputs * outputs / (inputs + outputs),) * 2
+        whole = inputs * outputs * kernel.taps * behind
         open_in, open_out = kernel.is_open
         around = open_in * inputs * inputs * before + open_out * outputs * outputs * behind
         if open_in and open_out:

@@ -60,15 +60,7 @@ def export(
         onnx_file=out,
         input_shapes=input_shapes(input_shape),
         request=merge_request(
-            only,
-            skip,
-            plan,
-            tucker=tucker,
-            energy=energy,
-            ratio=ratio,
-            svd=svd,
-            rank_multiple=rank_multiple,
-            retraining=structure_only,
+            only, skip, plan, tucker, energy, ratio, svd, rank_multiple, retraining=structure_only
         ),
     )
     if as_json:

@@ -61,17 +61,7 @@ def inspect(
     inspection = run(
         model,
         input_shapes=input_shapes(input_shape),
-        request=merge_request(
-            only,
-            skip,
-            plan,
-            tucker=tucker,
-            energy=energy,
-            ratio=ratio,
-            svd=svd,
-            rank_multiple=rank_multiple,
-            retraining=True,
-        ),
+        request=merge_request(only, skip, plan, tucker, energy, ratio, svd, rank_multiple, retraining=True),
         profile=None if profile is None else read_profile(profile),
     )
     if save_plan is not None:

@@ -97,12 +97,12 @@ def merge_request(
     only: list[str],
     skip: list[str],
     plan: Path | None,
-    *,
     tucker: bool,
     energy: float | None,
     ratio: float | None,
     svd: bool,
     rank_multiple: int | None,
+    *,
     retraining: bool,
 ) -> "MergeRequest":
     """What the options for merging ask for.

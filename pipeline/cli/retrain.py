@@ -123,15 +123,7 @@ def retrain(
             out=out,
             input_shapes=input_shapes(input_shape),
             request=merge_request(
-                only,
-                skip,
-                plan,
-                tucker=tucker,
-                energy=energy,
-                ratio=ratio,
-                svd=svd,
-                rank_multiple=rank_multiple,
-                retraining=True,
+                only, skip, plan, tucker, energy, ratio, svd, rank_multiple, retraining=True
             ),
             settings=settings(
                 recipe=recipe,

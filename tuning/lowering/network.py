@@ -139,6 +139,7 @@ class _Lowering(relax.PyExprMutator):
         return self._called(value) if isinstance(value, relax.Call) else None
 
     def _called(self, call: relax.Call) -> _Tensor | None:
+        """Return what a call computes, packed; None if it is to stay as it is."""
         if convolution.fits(call):
             call = cropping.uncropped(call, self._values)
             return self._convolved(call, self._blocks(call.args[0]))
